@@ -1,0 +1,1 @@
+"""Connectors to chat platforms, one file each; the protocol is base.py."""

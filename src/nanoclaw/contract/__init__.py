@@ -1,0 +1,1 @@
+"""Words both sides of the wall share. Standard library only; mounted read-only in every box."""

@@ -1,0 +1,22 @@
+"""What an agent may ask of the host (outbound kind `request`): a name and arguments, nothing more.
+
+The host answers with a `system` message (contract/message.py SystemIn) that carries the request's action.
+Names are NanoClaw v2's; a name the host has no handler for is refused and the agent told.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRequest:
+    """One request as the runner writes it; `arguments` is a JSON object, parsed by its handler on the host."""
+
+    action: str
+    arguments: str
+
+    def to_json(self) -> str:
+        """Serialise for the `content` column."""
+        return json.dumps({"action": self.action, "arguments": self.arguments}, separators=(",", ":"))
