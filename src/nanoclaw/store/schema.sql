@@ -1,0 +1,288 @@
+-- The central store as it is now (data/nanoclaw.db). Equal to all migrations applied, by test.
+-- Times are epoch milliseconds, ids ULIDs. States are declared in domain/ and mirrored by the CHECKs, by test.
+
+-- people ---------------------------------------------------------------------------------------------------
+CREATE TABLE users (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  timezone TEXT,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE TABLE identities (
+  channel_type TEXT NOT NULL,
+  handle TEXT NOT NULL,
+  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  display_name TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (channel_type, handle)
+) STRICT;
+CREATE INDEX identities_by_user ON identities (user_id);
+CREATE TABLE user_roles (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  role TEXT NOT NULL CHECK (role IN ('owner', 'admin')),
+  agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,
+  granted_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  granted_at INTEGER NOT NULL,
+  CHECK (role <> 'owner' OR agent_group_id IS NULL)
+) STRICT;
+-- NULL is distinct in a UNIQUE constraint: '' stands for "global", so a duplicate global row is impossible
+CREATE UNIQUE INDEX user_roles_once ON user_roles (user_id, role, coalesce(agent_group_id, ''));
+CREATE TABLE agent_group_members (
+  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  added_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  added_at INTEGER NOT NULL,
+  PRIMARY KEY (user_id, agent_group_id)
+) STRICT;
+CREATE TABLE user_dms (
+  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  channel_type TEXT NOT NULL,
+  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id) ON DELETE CASCADE,
+  resolved_at INTEGER NOT NULL,
+  PRIMARY KEY (user_id, channel_type)
+) STRICT;
+
+-- agents ---------------------------------------------------------------------------------------------------
+CREATE TABLE agent_groups (
+  id TEXT PRIMARY KEY,
+  name TEXT NOT NULL,
+  folder TEXT NOT NULL UNIQUE,
+  box_uid INTEGER NOT NULL UNIQUE,  -- n of "uid base + 1 + n"
+  created_at INTEGER NOT NULL,
+  archived_at INTEGER
+) STRICT;
+CREATE TABLE container_configs (
+  agent_group_id TEXT PRIMARY KEY REFERENCES agent_groups (id) ON DELETE CASCADE,
+  provider TEXT NOT NULL DEFAULT 'claude',
+  model TEXT,
+  effort TEXT,
+  runtime TEXT NOT NULL DEFAULT 'bubblewrap',
+  image_tag TEXT,
+  max_messages_per_prompt INTEGER NOT NULL DEFAULT 10,
+  skills TEXT NOT NULL DEFAULT '"all"' CHECK (json_valid(skills)),
+  mcp_servers TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(mcp_servers)),
+  packages_apt TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(packages_apt)),
+  packages_npm TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(packages_npm)),
+  packages_pip TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(packages_pip)),
+  additional_mounts TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(additional_mounts)),
+  limits TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(limits)),
+  cli_scope TEXT NOT NULL DEFAULT 'group' CHECK (cli_scope IN ('disabled', 'group', 'global')),
+  updated_at INTEGER NOT NULL
+) STRICT;
+
+-- chats ----------------------------------------------------------------------------------------------------
+CREATE TABLE messaging_groups (
+  id TEXT PRIMARY KEY,
+  channel_type TEXT NOT NULL,
+  account TEXT NOT NULL DEFAULT '',
+  platform_id TEXT NOT NULL,
+  name TEXT,
+  is_group INTEGER NOT NULL DEFAULT 0 CHECK (is_group IN (0, 1)),
+  unknown_sender_policy TEXT NOT NULL DEFAULT 'strict'
+    CHECK (unknown_sender_policy IN ('strict', 'request_approval', 'public')),
+  denied_at INTEGER,
+  created_at INTEGER NOT NULL,
+  UNIQUE (channel_type, account, platform_id)
+) STRICT;
+CREATE TABLE messaging_group_agents (
+  id TEXT PRIMARY KEY,
+  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id) ON DELETE CASCADE,
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  engage_mode TEXT NOT NULL DEFAULT 'mention'
+    CHECK (engage_mode IN ('always', 'pattern', 'mention', 'mention-sticky')),
+  engage_pattern TEXT,
+  session_mode TEXT NOT NULL DEFAULT 'shared' CHECK (session_mode IN ('shared', 'per-thread', 'agent-shared')),
+  sender_scope TEXT NOT NULL DEFAULT 'all' CHECK (sender_scope IN ('all', 'known')),
+  ignored_message_policy TEXT NOT NULL DEFAULT 'drop' CHECK (ignored_message_policy IN ('drop', 'accumulate')),
+  priority INTEGER NOT NULL DEFAULT 0,
+  created_at INTEGER NOT NULL,
+  UNIQUE (messaging_group_id, agent_group_id),
+  CHECK (engage_mode <> 'pattern' OR engage_pattern IS NOT NULL)
+) STRICT;
+CREATE TABLE agent_destinations (
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  local_name TEXT NOT NULL,
+  target_type TEXT NOT NULL CHECK (target_type IN ('channel', 'agent')),
+  target_id TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  PRIMARY KEY (agent_group_id, local_name)
+) STRICT;
+CREATE INDEX agent_destinations_by_target ON agent_destinations (target_type, target_id);
+
+-- sessions and their one live run --------------------------------------------------------------------------
+CREATE TABLE sessions (
+  id TEXT PRIMARY KEY,
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id),
+  messaging_group_id TEXT REFERENCES messaging_groups (id),
+  thread_id TEXT,
+  mode TEXT NOT NULL CHECK (mode IN ('shared', 'per-thread', 'agent-shared')),
+  fence INTEGER NOT NULL DEFAULT 0,  -- number of the latest run; raised at every start, never lowered
+  run_state TEXT NOT NULL DEFAULT 'over' CHECK (run_state IN ('starting', 'running', 'stopping', 'over')),
+  run_changed_at INTEGER NOT NULL DEFAULT 0,
+  collected_message INTEGER NOT NULL DEFAULT 0,  -- last outbound.db message seq of this run that was applied
+  collected_ack INTEGER NOT NULL DEFAULT 0,      -- last ack rowid of this run that was applied
+  last_seq INTEGER NOT NULL DEFAULT 0,           -- highest message number the agent has seen or used
+  continuation TEXT,                             -- the provider's own session id
+  not_before INTEGER NOT NULL DEFAULT 0,         -- back-off of the whole session
+  last_active_at INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  closed_at INTEGER
+) STRICT;
+CREATE UNIQUE INDEX sessions_once ON sessions
+  (agent_group_id, mode, coalesce(messaging_group_id, ''), coalesce(thread_id, '')) WHERE closed_at IS NULL;
+CREATE INDEX sessions_live ON sessions (run_state) WHERE run_state <> 'over';
+
+-- the data path --------------------------------------------------------------------------------------------
+CREATE TABLE inbound (
+  id TEXT PRIMARY KEY,
+  channel_type TEXT NOT NULL,
+  account TEXT NOT NULL DEFAULT '',
+  platform_id TEXT NOT NULL,
+  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id),
+  thread_id TEXT,
+  sender TEXT NOT NULL,
+  sender_name TEXT NOT NULL,
+  user_id TEXT REFERENCES users (id) ON DELETE SET NULL,
+  text TEXT NOT NULL,
+  reply_to TEXT,
+  is_group INTEGER NOT NULL CHECK (is_group IN (0, 1)),
+  is_mention INTEGER NOT NULL CHECK (is_mention IN (0, 1)),
+  sent_at INTEGER NOT NULL,
+  accepted_at INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX inbound_once ON inbound (channel_type, account, messaging_group_id, platform_id);
+CREATE TABLE inbox (
+  id TEXT PRIMARY KEY,
+  inbound_id TEXT REFERENCES inbound (id),       -- NULL: a task, a note of the host
+  session_id TEXT NOT NULL REFERENCES sessions (id),
+  wiring_id TEXT REFERENCES messaging_group_agents (id) ON DELETE SET NULL,
+  seq INTEGER NOT NULL CHECK (seq % 2 = 0),      -- the message number the agent sees
+  kind TEXT NOT NULL CHECK (kind IN ('chat', 'task', 'webhook', 'system')),
+  trigger INTEGER NOT NULL CHECK (trigger IN (0, 1)),
+  content TEXT CHECK (content IS NULL OR json_valid(content)),  -- NULL: built from the inbound row
+  state TEXT NOT NULL CHECK (state IN ('queued', 'claimed', 'done', 'dead')),
+  attempt INTEGER NOT NULL DEFAULT 0,
+  run INTEGER,
+  turn TEXT,
+  outcome TEXT CHECK (outcome IN ('replied', 'silent', 'refused', 'failed')),
+  queued_at INTEGER NOT NULL,
+  claimed_at INTEGER,
+  ended_at INTEGER,
+  UNIQUE (session_id, seq),
+  CHECK ((state IN ('done', 'dead')) = (outcome IS NOT NULL)),
+  CHECK (state <> 'claimed' OR run IS NOT NULL)
+) STRICT;
+CREATE INDEX inbox_waiting ON inbox (session_id, seq) WHERE state IN ('queued', 'claimed');
+CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
+CREATE INDEX inbox_by_turn ON inbox (session_id, turn);
+CREATE TABLE outbox (
+  id TEXT PRIMARY KEY,
+  session_id TEXT NOT NULL REFERENCES sessions (id),
+  run INTEGER NOT NULL,
+  seq INTEGER,                                   -- outbound.db seq; NULL: the host's own words
+  turn TEXT,
+  reply_to TEXT REFERENCES inbox (id),
+  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id),
+  thread_id TEXT,
+  text TEXT NOT NULL,
+  notice INTEGER NOT NULL DEFAULT 0 CHECK (notice IN (0, 1)),
+  state TEXT NOT NULL CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'unknown')),
+  attempt INTEGER NOT NULL DEFAULT 0,
+  not_before INTEGER NOT NULL DEFAULT 0,
+  maybe_duplicate INTEGER NOT NULL DEFAULT 0 CHECK (maybe_duplicate IN (0, 1)),
+  platform_id TEXT,
+  sent_order INTEGER UNIQUE,                     -- order in which deliveries became sent
+  error TEXT,
+  created_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  UNIQUE (session_id, run, seq),
+  CHECK ((state = 'sent') = (sent_order IS NOT NULL))
+) STRICT;
+CREATE INDEX outbox_waiting ON outbox (session_id, id) WHERE state IN ('pending', 'sending', 'unknown');
+CREATE INDEX outbox_by_turn ON outbox (session_id, turn);
+CREATE INDEX outbox_by_chat ON outbox (messaging_group_id, sent_order);
+CREATE INDEX outbox_by_reply ON outbox (reply_to);
+CREATE TABLE cursors (
+  channel_type TEXT NOT NULL,
+  account TEXT NOT NULL DEFAULT '',
+  cursor TEXT NOT NULL,
+  updated_at INTEGER NOT NULL,
+  PRIMARY KEY (channel_type, account)
+) STRICT;
+CREATE TABLE refusals (
+  id TEXT PRIMARY KEY,
+  channel_type TEXT NOT NULL,
+  chat TEXT NOT NULL,
+  handle TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  count INTEGER NOT NULL DEFAULT 1,
+  first_at INTEGER NOT NULL,
+  last_at INTEGER NOT NULL,
+  UNIQUE (channel_type, chat, handle, reason)
+) STRICT;
+
+-- asking people --------------------------------------------------------------------------------------------
+CREATE TABLE approvals (
+  id TEXT PRIMARY KEY,
+  kind TEXT NOT NULL CHECK (kind IN ('unknown_sender', 'unknown_chat', 'agent_request', 'egress', 'question')),
+  state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied', 'expired')),
+  agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,
+  session_id TEXT REFERENCES sessions (id),
+  subject TEXT NOT NULL,                         -- what is asked about; one open approval per kind and subject
+  payload TEXT NOT NULL CHECK (json_valid(payload)),
+  answer TEXT CHECK (answer IS NULL OR json_valid(answer)),
+  answered_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  CHECK ((state = 'open') = (ended_at IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX approvals_open_once ON approvals (kind, subject) WHERE state = 'open';
+
+-- time -----------------------------------------------------------------------------------------------------
+CREATE TABLE tasks (
+  id TEXT PRIMARY KEY,
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  session_id TEXT REFERENCES sessions (id),
+  state TEXT NOT NULL CHECK (state IN ('active', 'paused', 'ended')),
+  prompt TEXT NOT NULL,
+  script TEXT,
+  schedule TEXT NOT NULL CHECK (json_valid(schedule)),
+  timezone TEXT NOT NULL,
+  context TEXT NOT NULL DEFAULT 'group' CHECK (context IN ('group', 'isolated')),
+  missed TEXT NOT NULL DEFAULT 'latest' CHECK (missed IN ('skip', 'latest', 'all', 'ask')),
+  next_at INTEGER,
+  created_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX tasks_due ON tasks (next_at) WHERE state = 'active';
+CREATE TABLE task_runs (
+  id TEXT PRIMARY KEY,
+  task_id TEXT NOT NULL REFERENCES tasks (id) ON DELETE CASCADE,
+  due_at INTEGER NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('due', 'running', 'done', 'skipped', 'failed')),
+  inbox_id TEXT REFERENCES inbox (id),
+  detail TEXT,
+  started_at INTEGER,
+  ended_at INTEGER,
+  UNIQUE (task_id, due_at)
+) STRICT;
+
+-- what was decided, hash-chained: hash = sha256(previous hash, then the row's fields) ------------------------
+CREATE TABLE audit (
+  n INTEGER PRIMARY KEY,
+  at INTEGER NOT NULL,
+  event TEXT NOT NULL,
+  actor TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  verdict TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  previous TEXT NOT NULL,
+  hash TEXT NOT NULL UNIQUE
+) STRICT;
+CREATE TABLE schema_version (
+  version INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  applied_at INTEGER NOT NULL
+) STRICT;
