@@ -8,6 +8,7 @@ NanoClawError
 │   └── MailboxBusy      the box holds a lock on its mailbox; look again later
 ├── Refused              a gate said no; `reason` is a plain sentence for the person refused
 └── StoreError           the central database cannot be trusted; the host stops
+    ├── StoreFull        no room on the disk: nothing was committed, try again when there is
     └── StaleClaim       a guarded update found its row already moved on
 
 Standard library only: this file crosses the wall (mounted in every box).
@@ -59,6 +60,10 @@ class Refused(NanoClawError):
 
 class StoreError(NanoClawError):
     """The central database failed or cannot be trusted. The host stops rather than guess."""
+
+
+class StoreFull(StoreError):
+    """The disk is full: this transaction did not happen; the host goes on and tries again."""
 
 
 class StaleClaim(StoreError):

@@ -106,7 +106,7 @@ def decide_turn_end(facts: TurnFacts) -> TurnEnd:
         return TurnEnd(Outcome.REPLIED)
     if facts.is_group and not facts.is_mention and not facts.is_command:
         return TurnEnd(Outcome.SILENT)
-    return TurnEnd(Outcome.REPLIED, "The agent ended its work without an answer. Ask again, or ask what it did.")
+    return TurnEnd(Outcome.FAILED, "The agent ended its work without an answer. Ask again, or ask what it did.")
 
 
 def decide_delivery_retry(attempt: int, now: int, retry_after_seconds: float | None, *, permanent: bool) -> int | None:

@@ -13,9 +13,8 @@ WiringId = NewType("WiringId", str)
 
 
 class EngageMode(StrEnum):
-    """When a message engages the agent."""
+    """When a message engages the agent. Pattern `.` means always."""
 
-    ALWAYS = "always"
     PATTERN = "pattern"
     MENTION = "mention"
     MENTION_STICKY = "mention-sticky"

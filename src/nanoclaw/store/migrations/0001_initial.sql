@@ -89,7 +89,7 @@ CREATE TABLE messaging_group_agents (
   messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id) ON DELETE CASCADE,
   agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
   engage_mode TEXT NOT NULL DEFAULT 'mention'
-    CHECK (engage_mode IN ('always', 'pattern', 'mention', 'mention-sticky')),
+    CHECK (engage_mode IN ('pattern', 'mention', 'mention-sticky')),
   engage_pattern TEXT,
   session_mode TEXT NOT NULL DEFAULT 'shared' CHECK (session_mode IN ('shared', 'per-thread', 'agent-shared')),
   sender_scope TEXT NOT NULL DEFAULT 'all' CHECK (sender_scope IN ('all', 'known')),

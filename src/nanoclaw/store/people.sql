@@ -1,0 +1,29 @@
+-- name: find_user_by_identity^
+SELECT user_id FROM identities WHERE channel_type = :channel_type AND handle = :handle;
+
+-- name: insert_user!
+INSERT INTO users (id, name, created_at) VALUES (:id, :name, :now);
+
+-- name: rename_user!
+UPDATE users SET name = :name WHERE id = :id;
+
+-- name: insert_identity!
+INSERT INTO identities (channel_type, handle, user_id, display_name, created_at)
+VALUES (:channel_type, :handle, :user_id, :display_name, :now);
+
+-- name: insert_role!
+INSERT INTO user_roles (id, user_id, role, agent_group_id, granted_by, granted_at)
+VALUES (:id, :user_id, :role, :agent_group_id, :granted_by, :now);
+
+-- name: find_owner^
+SELECT user_id FROM user_roles WHERE role = 'owner' ORDER BY granted_at, id LIMIT 1;
+
+-- name: find_standing^
+-- how a user stands to an agent group: owner, admin, member or nothing
+SELECT CASE
+  WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'owner') THEN 'owner'
+  WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'admin'
+               AND (agent_group_id IS NULL OR agent_group_id = :agent_group_id)) THEN 'admin'
+  WHEN EXISTS (SELECT 1 FROM agent_group_members WHERE user_id = :user_id AND agent_group_id = :agent_group_id)
+    THEN 'member'
+END AS standing;

@@ -1,0 +1,59 @@
+-- name: find_session^
+SELECT id FROM sessions WHERE closed_at IS NULL AND agent_group_id = :agent_group_id AND mode = :mode
+AND coalesce(messaging_group_id, '') = coalesce(:messaging_group_id, '')
+AND coalesce(thread_id, '') = coalesce(:thread_id, '');
+
+-- name: insert_session!
+INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, mode, last_active_at, created_at)
+VALUES (:id, :agent_group_id, :messaging_group_id, :thread_id, :mode, :now, :now);
+
+-- name: get_session^
+SELECT * FROM sessions WHERE id = :id;
+
+-- name: list_sessions
+SELECT * FROM sessions WHERE closed_at IS NULL ORDER BY last_active_at DESC, id;
+
+-- name: list_live
+SELECT * FROM sessions WHERE run_state <> 'over';
+
+-- name: list_due
+-- sessions that have a trigger row waiting, no live run, and whose back-off is over
+SELECT DISTINCT s.id FROM inbox i JOIN sessions s ON s.id = i.session_id
+WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over' AND s.not_before <= :now;
+
+-- name: next_due^
+SELECT min(s.not_before) AS at FROM inbox i JOIN sessions s ON s.id = i.session_id
+WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over';
+
+-- name: take_seq^
+-- the next even message number of a session
+UPDATE sessions SET last_seq = last_seq + 2 - last_seq % 2, last_active_at = :now WHERE id = :id RETURNING last_seq;
+
+-- name: raise_fence^
+-- over -> starting; the fence is raised at every start
+UPDATE sessions SET fence = fence + 1, run_state = 'starting', run_changed_at = :now,
+  collected_message = 0, collected_ack = 0, last_active_at = :now
+WHERE id = :id AND run_state = 'over' RETURNING fence;
+
+-- name: set_running!
+-- starting -> running
+UPDATE sessions SET run_state = 'running', run_changed_at = :now
+WHERE id = :id AND fence = :fence AND run_state = 'starting';
+
+-- name: set_stopping!
+-- starting, running -> stopping
+UPDATE sessions SET run_state = 'stopping', run_changed_at = :now
+WHERE id = :id AND fence = :fence AND run_state IN ('starting', 'running');
+
+-- name: set_over!
+-- any -> over
+UPDATE sessions SET run_state = 'over', run_changed_at = :now, not_before = max(not_before, :not_before)
+WHERE id = :id AND fence = :fence AND run_state <> 'over';
+
+-- name: set_collected!
+UPDATE sessions SET collected_message = :message, collected_ack = :ack, last_seq = max(last_seq, :message),
+  continuation = coalesce(:continuation, continuation), last_active_at = :now
+WHERE id = :id AND fence = :fence AND run_state <> 'over';
+
+-- name: clear_backoff!
+UPDATE sessions SET not_before = 0 WHERE id = :id;
