@@ -1,0 +1,343 @@
+"""The host's side of the gateway: starts it, starts it again within a second, tells it boxes and turns.
+
+In: grants with their listeners, turns, the rehearsal's port. Out: the gateway's events, `model_key`, its log lines.
+Writes: nothing. Never: opens the vault, or waits for the gateway on the path of a message.
+Fails: `wait_ready` raises OperatorError when the gateway refuses to start (a vault it may not or cannot read).
+
+The host keeps a duplicate of every listener, so a gateway that died is given all of them again, with the open turns;
+calls that were under way broke with it and are retried by the agent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from nanoclaw.errors import OperatorError
+from nanoclaw.gateway import control
+
+BOOT = "import sys; sys.path[:0] = sys.argv[1].split(':'); from nanoclaw.gateway.main import main; sys.exit(main(sys.argv[2:]))"
+STOP_SECONDS = 3.0
+LONG_LIFE_SECONDS = 5.0
+RESTART_SECONDS = (0.05, 0.5, 2.0, 5.0)
+LOG_TAIL_LINES = 20
+EXIT_OPERATOR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Whose calls arrive on a box's listeners."""
+
+    session: str
+    fence: int
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFds:
+    """What a gateway process inherits; both stay the client's, which closes its own copies."""
+
+    control: socket.socket
+    admin: socket.socket
+
+
+SpawnGateway = Callable[[GatewayFds], "subprocess.Popen[bytes]"]
+
+
+def gateway_command(
+    python: str, sys_path: Sequence[str], directory: Path, fds: GatewayFds, *, admin_uid: int, upstream: str | None = None
+) -> list[str]:
+    """Return the argv of a gateway process; it needs env={} and the two sockets inherited under their numbers.
+
+    `sys_path` names the folders that hold `nanoclaw` and the installed packages, `admin_uid` who besides root may use
+    the admin socket, `upstream` a stand-in for api.anthropic.com (tests and bench: https, or http on loopback).
+    """
+    command = [python, "-I", "-S", "-c", BOOT, ":".join(sys_path), str(directory)]
+    command += [str(fds.control.fileno()), str(fds.admin.fileno()), str(admin_uid)]
+    return [*command, upstream] if upstream else command
+
+
+def spawn_as_same_user(
+    python: str, sys_path: Sequence[str], directory: Path, *, upstream: str | None = None
+) -> SpawnGateway:
+    """Return a `SpawnGateway` for a host that is a normal user (a root host goes through sandbox/launch.py)."""
+
+    def spawn(fds: GatewayFds) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            gateway_command(python, sys_path, directory, fds, admin_uid=os.getuid(), upstream=upstream),
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(fds.control.fileno(), fds.admin.fileno()),
+        )
+
+    return spawn
+
+
+def open_admin_socket(path: Path) -> socket.socket:
+    """Return the admin socket, listening at `path` (0600, an old one replaced); the client passes it to the gateway."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(previous)
+    listener.listen(16)
+    return listener
+
+
+@dataclass(slots=True)
+class _Life:
+    """One gateway process, from its start until it was reaped."""
+
+    process: subprocess.Popen[bytes]
+    channel: control.ControlChannel[control.GatewayEvent]
+    pidfd: int
+    started_at: float
+    stderr: bytes = b""
+
+
+class GatewayClient:
+    """The gateway as the host knows it: a service (`run`) and calls that never wait for the other process.
+
+    `ready` is set while a gateway is up. `model_key` is whether its vault holds a model key; `on_model_key` is told at
+    the first start and at every change. `on_event` gets refusals and finished calls, `on_log` lines of its stderr.
+    """
+
+    def __init__(
+        self,
+        spawn: SpawnGateway,
+        admin: socket.socket,
+        *,
+        on_event: Callable[[control.GatewayEvent], None],
+        on_log: Callable[[str], None],
+        on_model_key: Callable[[bool], None],
+    ) -> None:
+        self.ready = asyncio.Event()
+        self.model_key = False
+        self._spawn = spawn
+        self._admin = admin
+        self._on_event = on_event
+        self._on_log = on_log
+        self._on_model_key = on_model_key
+        self._grants: dict[tuple[str, int], tuple[Grant, list[socket.socket]]] = {}
+        self._turns: dict[tuple[str, int], str] = {}
+        self._rehearsal: int | None = None
+        self._life: _Life | None = None
+        self._key_told: bool | None = None
+        self._failures = 0
+        self._stopping = False
+        self._refusal: str | None = None
+        self._settled = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._tail: list[str] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the gateway, None while none runs."""
+        return self._life.process.pid if self._life else None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep a gateway running until `stop` is set, then end it (bounded: 3 s, then SIGKILL)."""
+        self._start()
+        try:
+            await stop.wait()
+        finally:
+            self._stopping = True
+            await self._end()
+
+    async def wait_ready(self) -> None:
+        """Return when the gateway serves; raise OperatorError, with its own words, when it refuses to start."""
+        await self._settled.wait()
+        if self._refusal is not None:
+            raise OperatorError(self._refusal)
+
+    async def listen(self, grant: Grant, sockets: Sequence[socket.socket]) -> None:
+        """Hand over a box's listeners (duplicated: the caller may close its own). Packets keep their order, so a turn
+        opened after this is known after it."""
+        duplicates = [sock.dup() for sock in sockets]
+        self._forget((grant.session, grant.fence))
+        self._grants[grant.session, grant.fence] = (grant, duplicates)
+        self._send(control.Listen(grant.session, grant.fence, grant.group), duplicates)
+
+    async def unlisten(self, session: str, fence: int) -> None:
+        """Close a box's listeners and connections everywhere; without effect for one that is not known."""
+        if self._forget((session, fence)):
+            self._send(control.Unlisten(session, fence))
+
+    def open_turn(self, session: str, fence: int, charge: str) -> None:
+        """Allow this run's calls from now on, charged to `charge`. Ordered, never blocks."""
+        self._turns[session, fence] = charge
+        self._send(control.TurnOpened(session, fence, charge))
+
+    def close_turn(self, session: str, fence: int) -> None:
+        """Allow no new calls of this run; those under way end by themselves. Ordered, never blocks."""
+        if self._turns.pop((session, fence), None) is not None:
+            self._send(control.TurnClosed(session, fence))
+
+    def set_rehearsal(self, port: int | None) -> None:
+        """Say where the rehearsal model listens; it is asked while the vault holds no model key."""
+        self._rehearsal = port
+        self._send(control.RehearsalAt(port))
+
+    def _send(self, message: control.HostMessage, sockets: Sequence[socket.socket] = ()) -> None:
+        if self._life is not None:
+            self._life.channel.send(message, sockets)
+
+    def _forget(self, key: tuple[str, int]) -> bool:
+        self._turns.pop(key, None)
+        grant = self._grants.pop(key, None)
+        for sock in grant[1] if grant else ():
+            sock.close()
+        return grant is not None
+
+    def _start(self) -> None:
+        if self._stopping:
+            return
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            process = self._spawn(GatewayFds(theirs, self._admin))
+        channel = control.ControlChannel(ours, control.GatewayEvent, self._received, self._lost)
+        life = _Life(process, channel, os.pidfd_open(process.pid), loop.time())
+        self._life = life
+        self._ended.clear()
+        if process.stderr is not None:
+            os.set_blocking(process.stderr.fileno(), False)
+            loop.add_reader(process.stderr.fileno(), self._read_log, life)
+        loop.add_reader(life.pidfd, self._exited, life)
+        self._send(control.RehearsalAt(self._rehearsal))
+        for grant, sockets in self._grants.values():
+            self._send(control.Listen(grant.session, grant.fence, grant.group), sockets)
+        for (session, fence), charge in self._turns.items():
+            self._send(control.TurnOpened(session, fence, charge))
+
+    def _received(self, event: control.GatewayEvent, sockets: list[socket.socket]) -> None:
+        for sock in sockets:
+            sock.close()
+        match event:
+            case control.Ready(model_key=present):
+                self.ready.set()
+                self._settled.set()
+                self._refusal = None
+                self._learn_key(present)
+            case control.ModelKey(present=present):
+                self._learn_key(present)
+            case control.CallRefused() | control.CallFinished():
+                self._on_event(event)
+
+    def _learn_key(self, present: bool) -> None:
+        self.model_key = present
+        if self._key_told != present:
+            self._key_told = present
+            self._on_model_key(present)
+
+    def _lost(self, reason: str) -> None:
+        """The control socket broke: the process ends by itself, or is ended."""
+        self.ready.clear()
+        if self._life is not None and not self._stopping:
+            self._life.process.kill()
+
+    def _read_log(self, life: _Life) -> None:
+        assert life.process.stderr is not None
+        try:
+            data = os.read(life.process.stderr.fileno(), 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            asyncio.get_running_loop().remove_reader(life.process.stderr.fileno())
+        *lines, life.stderr = (life.stderr + data).split(b"\n")
+        life.stderr = life.stderr[-65536:]
+        for line in lines:
+            text = line.decode(errors="replace")
+            self._tail = [*self._tail[1 - LOG_TAIL_LINES :], text]
+            self._on_log(text)
+
+    def _exited(self, life: _Life) -> None:
+        """The process is gone: reap it, and start the next one unless the host stops."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(life.pidfd)
+        os.close(life.pidfd)
+        code = life.process.wait()
+        if life.process.stderr is not None:
+            self._drain_log(life)
+        life.channel.close()
+        self._life = None
+        was_ready = self.ready.is_set()
+        self.ready.clear()
+        self._ended.set()
+        if self._stopping:
+            return
+        self._on_log(f"gateway.exited code={code}")
+        if code == EXIT_OPERATOR and not was_ready:
+            self._refusal = self._tail[-1] if self._tail else "The gateway did not start; see its log."
+            self._settled.set()
+        lived = loop.time() - life.started_at
+        self._failures = 0 if lived > LONG_LIFE_SECONDS else self._failures + 1
+        loop.call_later(RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS) - 1)], self._start)
+
+    def _drain_log(self, life: _Life) -> None:
+        assert life.process.stderr is not None
+        number = life.process.stderr.fileno()
+        asyncio.get_running_loop().remove_reader(number)
+        with contextlib.suppress(OSError):
+            while rest := os.read(number, 65536):
+                life.stderr += rest
+        for line in life.stderr.splitlines():
+            self._tail = [*self._tail[1 - LOG_TAIL_LINES :], line.decode(errors="replace")]
+            self._on_log(self._tail[-1])
+        life.process.stderr.close()
+
+    async def _end(self) -> None:
+        if self._life is not None:
+            process = self._life.process
+            self._life.channel.close()
+            try:
+                async with asyncio.timeout(STOP_SECONDS):
+                    await self._ended.wait()
+            except TimeoutError:
+                process.kill()
+                await self._ended.wait()
+        for key in list(self._grants):
+            self._forget(key)
+
+
+Result = TypeVar("Result")
+
+
+def ask_admin(path: Path, request: control.AdminRequest, kind: type[Result], *, timeout_seconds: float = 10.0) -> Result:
+    """Ask the gateway's admin socket at `path` and return its result as `kind` (see control.py for which).
+
+    Blocking, for the command line. Raises OperatorError: nobody listens, it refused, or it did not answer in time.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout_seconds)
+        try:
+            sock.connect(str(path))
+            sock.sendall(msgspec.json.encode(request) + b"\n")
+            with sock.makefile("rb") as stream:
+                line = stream.readline(control.ADMIN_REPLY_BYTES)
+        except TimeoutError:
+            raise OperatorError("The gateway did not answer in time. Look at `nanoclaw logs`.") from None
+        except OSError as error:
+            raise OperatorError(
+                f"The gateway cannot be reached at {path}: {error.strerror}. Start it with `nanoclaw up`."
+            ) from None
+    try:
+        reply = msgspec.json.decode(line, type=control.AdminReply)
+        if reply.ok:
+            return msgspec.json.decode(reply.result, type=kind)
+    except msgspec.DecodeError:
+        raise OperatorError("The gateway closed the connection without an answer. Look at `nanoclaw logs`.") from None
+    raise OperatorError(reply.error)

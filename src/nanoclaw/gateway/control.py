@@ -1,0 +1,331 @@
+"""What the host, the operator and the gateway say to each other, and the socket the host says it on.
+
+Host and gateway: one message per packet of a SOCK_SEQPACKET pair, JSON checked by msgspec, listeners riding along as
+SCM_RIGHTS. Operator and gateway: JSON lines on the admin socket, one request, one `AdminReply`.
+
+In: packets of the other side. Out: typed messages in the order they were sent. Never: blocks, or grows without bound.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+import msgspec
+
+PACKET_BYTES = 64 * 1024
+DESCRIPTORS = 8
+QUEUE_LIMIT = 10_000
+ADMIN_LINE_BYTES = 64 * 1024
+ADMIN_REPLY_BYTES = 8 * 1024 * 1024
+
+
+class Listen(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway, with the listening sockets of one box: calls that arrive on them are this session's."""
+
+    session: str
+    fence: int
+    group: str
+
+
+class Unlisten(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: the box is gone; its listeners and connections are closed."""
+
+    session: str
+    fence: int
+
+
+class TurnOpened(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: calls of this run are allowed from now on and charged to `charge`."""
+
+    session: str
+    fence: int
+    charge: str
+
+
+class TurnClosed(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: no new calls of this run; those under way end by themselves."""
+
+    session: str
+    fence: int
+
+
+class RehearsalAt(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: where the rehearsal model listens on 127.0.0.1, None when it does not."""
+
+    port: int | None
+
+
+HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host, once: vault and ledger are open."""
+
+    model_key: bool
+
+
+class ModelKey(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: a model key was set or removed."""
+
+    present: bool
+
+
+class CallRefused(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: a call was refused (already in the audit). No query string, no body."""
+
+    session: str
+    fence: int
+    group: str
+    method: str
+    host: str
+    path: str
+    rule: str
+    reason: str
+
+
+class CallFinished(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: an allowed call ended; `status` is 0 when no answer came."""
+
+    session: str
+    fence: int
+    group: str
+    charge: str
+    status: int
+    model: str
+    input_tokens: int
+    output_tokens: int
+    took_ms: int
+
+
+GatewayEvent = Ready | ModelKey | CallRefused | CallFinished
+
+
+class VaultSet(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.set"):
+    """Keep a secret. For a preset (`anthropic`) the hosts are the preset's; else at least one is given."""
+
+    name: str
+    value: str
+    hosts: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Name the secret, never show it."""
+        return f"VaultSet(name={self.name!r}, value=***, hosts={self.hosts!r})"
+
+
+class VaultList(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.list"):
+    """List secrets, never a value. Answered by a list of `SecretLine`."""
+
+
+class VaultRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rm"):
+    """Forget a secret. Answered by true, or an error when there is none."""
+
+    name: str
+
+
+class AuditList(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.list"):
+    """The newest `limit` audit rows, oldest first. Answered by a list of `AuditLine`."""
+
+    limit: int = 50
+    session: str | None = None
+
+
+class AuditVerify(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.verify"):
+    """Recompute the hash chain. Answered by `Verification`."""
+
+
+class Status(msgspec.Struct, frozen=True, tag_field="verb", tag="status"):
+    """How the gateway is. Answered by `GatewayStatus`."""
+
+
+AdminRequest = VaultSet | VaultList | VaultRemove | AuditList | AuditVerify | Status
+
+
+class AdminReply(msgspec.Struct, frozen=True):
+    """The answer to one admin request: `result` when `ok`, else `error`, a plain sentence."""
+
+    ok: bool
+    error: str = ""
+    result: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class SecretLine(msgspec.Struct, frozen=True):
+    """What may be shown of a secret. `set_at` in epoch milliseconds."""
+
+    name: str
+    kind: str
+    hosts: tuple[str, ...]
+    set_at: int
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    """One audit row. `event` is refused, allowed, finished or changed; `call` is the `seq` that a finished row ends."""
+
+    seq: int
+    at: int
+    event: str
+    session: str
+    fence: int
+    agent_group: str
+    charge: str
+    method: str
+    host: str
+    path: str
+    rule: str
+    reason: str
+    call: int
+    status: int
+    sent_bytes: int
+    received_bytes: int
+    took_ms: int
+    hash: str
+
+
+class Verification(msgspec.Struct, frozen=True):
+    """The chain's state: rows seen, the hash of the last, and the first row that does not fit (None: all fit)."""
+
+    rows: int
+    head: str
+    broken_at: int | None = None
+
+
+class GatewayStatus(msgspec.Struct, frozen=True):
+    """How the gateway is, in figures."""
+
+    pid: int
+    model_key: bool
+    rehearsal_port: int | None
+    boxes: int
+    open_turns: int
+    connections: int
+    audit_rows: int
+    audit_head: str
+
+
+Incoming = TypeVar("Incoming")
+Packet = tuple[bytes, list[int]]
+
+
+class ControlChannel(Generic[Incoming]):
+    """One end of the SOCK_SEQPACKET pair on an event loop; sends and receives without ever blocking.
+
+    What cannot be sent at once waits in order, at most `QUEUE_LIMIT` messages; more means that the other side is
+    gone or hangs, and the channel is closed. `on_closed` is called once, not from inside `send`.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        kind: type[Incoming],
+        on_message: Callable[[Incoming, list[socket.socket]], None],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self._socket = sock
+        self._decoder = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+        self._on_message = on_message
+        self._on_closed = on_closed
+        self._waiting: deque[Packet] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._open = True
+        sock.setblocking(False)
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def send(self, message: msgspec.Struct, sockets: Sequence[socket.socket] = ()) -> None:
+        """Send, or queue when the other side is slow. The sockets stay the caller's. Silent on a closed channel."""
+        if not self._open:
+            return
+        data = self._encoder.encode(message)
+        descriptors = [sock.fileno() for sock in sockets]
+        if not self._waiting and self._send_now((data, descriptors)):
+            return
+        if len(self._waiting) >= QUEUE_LIMIT:
+            self._loop.call_soon(self._fail, "the other side reads no messages")
+            return
+        if not self._waiting:
+            self._loop.add_writer(self._socket.fileno(), self._writable)
+        self._waiting.append((data, [os.dup(number) for number in descriptors]))
+
+    def close(self) -> None:
+        """Close the socket; `on_closed` is not called."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        while self._waiting:
+            _close_all(self._waiting.popleft()[1])
+
+    def _send_now(self, packet: Packet) -> bool:
+        """Return False when it would block; an other side that is gone counts as sent (the reader reports it)."""
+        data, descriptors = packet
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+        try:
+            self._socket.sendmsg([data], rights)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._loop.call_soon(self._fail, f"sending failed: {error.strerror}")
+        return True
+
+    def _writable(self) -> None:
+        while self._waiting:
+            if not self._send_now(self._waiting[0]):
+                return
+            _close_all(self._waiting.popleft()[1])
+        if self._open:
+            self._loop.remove_writer(self._socket.fileno())
+
+    def _readable(self) -> None:
+        try:
+            data, ancillary, flags, _ = self._socket.recvmsg(
+                PACKET_BYTES, socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError as error:
+            return self._fail(f"receiving failed: {error.strerror}")
+        sockets = _received_sockets(ancillary)
+        if not data:
+            return self._fail("the other side closed the connection")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            _discard(sockets)
+            return self._fail("a message was longer than its limit")
+        try:
+            message = self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            _discard(sockets)
+            return self._fail(f"a message was not understood: {error}")
+        self._on_message(message, sockets)
+
+    def _fail(self, reason: str) -> None:
+        if self._open:
+            self.close()
+            self._on_closed(reason)
+
+
+def _received_sockets(ancillary: Sequence[tuple[int, int, bytes]]) -> list[socket.socket]:
+    """Return the sockets that rode along."""
+    sockets: list[socket.socket] = []
+    for level, kind, data in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            numbers = array.array("i")
+            numbers.frombytes(data[: len(data) - len(data) % numbers.itemsize])
+            sockets += [socket.socket(fileno=number) for number in numbers]
+    return sockets
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    for number in descriptors:
+        os.close(number)
+
+
+def _discard(sockets: Sequence[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
