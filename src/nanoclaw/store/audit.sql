@@ -1,0 +1,12 @@
+-- name: last_hash^
+SELECT hash FROM audit ORDER BY n DESC LIMIT 1;
+
+-- name: append!
+INSERT INTO audit (at, event, actor, subject, verdict, reason, previous, hash)
+VALUES (:at, :event, :actor, :subject, :verdict, :reason, :previous, :hash);
+
+-- name: list_rows
+SELECT * FROM audit WHERE n > :after ORDER BY n LIMIT :most;
+
+-- name: last_rows
+SELECT * FROM audit ORDER BY n DESC LIMIT :most;

@@ -1,0 +1,205 @@
+"""What waits for agents: one row for each accepted message and wiring; claims with attempt and fence."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nanoclaw.domain.turn import Outcome
+from nanoclaw.errors import StaleClaim
+from nanoclaw.store.people import NewId
+from nanoclaw.store.sql import Sql
+
+MOST_CLAIMED = 100  # rows claimed at once; the rest follows when these are finished
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A row about to be queued. `message` is the inbound id; `content` is set for rows without one."""
+
+    session: str
+    seq: int
+    kind: str
+    trigger: bool
+    message: str | None = None
+    wiring: str | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRow:
+    """A row a run holds, with what its prompt needs. `sent_at` in epoch milliseconds."""
+
+    id: str
+    seq: int
+    attempt: int
+    kind: str
+    trigger: bool
+    content: str | None
+    message: str | None
+    text: str
+    sender: str
+    sender_name: str
+    sent_at: int
+    chat: str | None
+    is_group: bool
+    is_mention: bool
+    user: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlace:
+    """Where the answer to a row goes."""
+
+    id: str
+    attempt: int
+    state: str
+    run: int | None
+    message: str | None
+    chat: str | None
+    thread: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The guard of every change a run asks for."""
+
+    session: str
+    run: int
+    seq: int
+    attempt: int
+
+
+class Inbox:
+    """The only writer of `inbox`."""
+
+    def __init__(self, new_id: NewId) -> None:
+        self._sql = Sql("inbox.sql")
+        self._new_id = new_id
+
+    def add(self, connection: sqlite3.Connection, row: NewRow, now: int) -> str:
+        """Queue a row; return its id."""
+        row_id = self._new_id()
+        self._sql.change(
+            connection,
+            "insert_row",
+            id=row_id,
+            inbound_id=row.message,
+            session_id=row.session,
+            wiring_id=row.wiring,
+            seq=row.seq,
+            kind=row.kind,
+            trigger=int(row.trigger),
+            content=row.content,
+            now=now,
+        )
+        return row_id
+
+    def claim(self, connection: sqlite3.Connection, session: str, run: int, now: int) -> int:
+        """queued -> claimed for a run, in order; return how many."""
+        return self._sql.change(
+            connection, "claim_rows", session_id=session, run=run, now=now, most=MOST_CLAIMED
+        )
+
+    def claimed(self, connection: sqlite3.Connection, session: str, run: int) -> list[ClaimedRow]:
+        """Return the rows a run holds, in order."""
+        return [_claimed(row) for row in self._sql.rows(connection, "list_claimed", session_id=session, run=run)]
+
+    def place(self, connection: sqlite3.Connection, session: str, seq: int) -> RowPlace | None:
+        """Return where the answer to message number `seq` goes; None: the agent names a message it never got."""
+        row = self._sql.row(connection, "find_by_seq", session_id=session, seq=seq)
+        if row is None:
+            return None
+        return RowPlace(
+            id=row["id"],
+            attempt=row["attempt"],
+            state=row["state"],
+            run=row["run"],
+            message=row["inbound_id"],
+            chat=row["messaging_group_id"],
+            thread=row["thread_id"],
+        )
+
+    def set_turn(self, connection: sqlite3.Connection, claim: Claim, turn: str) -> bool:
+        """Record the turn that works on a row. Returns False for a stale claim."""
+        return self._guarded(connection, "set_turn", claim, turn=turn)
+
+    def finish(self, connection: sqlite3.Connection, claim: Claim, turn: str, outcome: Outcome, now: int) -> bool:
+        """claimed -> done. Returns False for a stale claim: another run or attempt owns the row."""
+        return self._guarded(connection, "finish_row", claim, turn=turn, outcome=outcome, now=now)
+
+    def requeue(self, connection: sqlite3.Connection, row: ClaimedRow, run: int) -> None:
+        """claimed -> queued, keeping its place. Raises StaleClaim."""
+        changed = self._sql.change(connection, "requeue_row", id=row.id, run=run, attempt=row.attempt)
+        if changed != 1:
+            raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
+
+    def bury(self, connection: sqlite3.Connection, row: ClaimedRow, run: int, now: int) -> None:
+        """claimed -> dead. Raises StaleClaim."""
+        changed = self._sql.change(connection, "bury_row", id=row.id, run=run, attempt=row.attempt, now=now)
+        if changed != 1:
+            raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
+
+    def count_claimed(self, connection: sqlite3.Connection, session: str, run: int) -> int:
+        """Return how many rows a run holds."""
+        row = self._sql.row(connection, "count_claimed", session_id=session, run=run)
+        return int(row["n"]) if row else 0
+
+    def has_waiting_trigger(self, connection: sqlite3.Connection, session: str) -> bool:
+        """Return whether a row that wakes the agent waits."""
+        return self._sql.row(connection, "has_waiting_trigger", session_id=session) is not None
+
+    def count_waiting(self, connection: sqlite3.Connection) -> int:
+        """Return how many rows have no outcome yet, for `status`."""
+        row = self._sql.row(connection, "count_waiting")
+        return int(row["n"]) if row else 0
+
+    def list_settled(self, connection: sqlite3.Connection, messages: Sequence[str]) -> list[tuple[str, str]]:
+        """Return (message, outcome) of those messages that have ended, every delivery of theirs included."""
+        rows = self._sql.rows(connection, "list_settled", messages=json.dumps(list(messages)))
+        return [(row["message"], _worst(row["outcome"], row["other"])) for row in rows]
+
+    def of_message(self, connection: sqlite3.Connection, message: str) -> list[sqlite3.Row]:
+        """Return the inbox rows of a message, for `trace`."""
+        return self._sql.rows(connection, "list_of_message", inbound_id=message)
+
+    def _guarded(self, connection: sqlite3.Connection, query: str, claim: Claim, **values: str | int) -> bool:
+        changed = self._sql.change(
+            connection,
+            query,
+            session_id=claim.session,
+            run=claim.run,
+            seq=claim.seq,
+            attempt=claim.attempt,
+            **values,
+        )
+        return changed == 1
+
+
+def _worst(first: str, second: str) -> str:
+    for outcome in (Outcome.FAILED, Outcome.REFUSED, Outcome.REPLIED):
+        if outcome in (first, second):
+            return outcome
+    return Outcome.SILENT
+
+
+def _claimed(row: sqlite3.Row) -> ClaimedRow:
+    return ClaimedRow(
+        id=row["id"],
+        seq=row["seq"],
+        attempt=row["attempt"],
+        kind=row["kind"],
+        trigger=bool(row["trigger"]),
+        content=row["content"],
+        message=row["inbound_id"],
+        text=row["text"] or "",
+        sender=row["sender"] or "",
+        sender_name=row["sender_name"] or "",
+        sent_at=row["sent_at"] or 0,
+        chat=row["messaging_group_id"],
+        is_group=bool(row["is_group"]),
+        is_mention=bool(row["is_mention"]),
+        user=row["user_id"],
+    )

@@ -1,0 +1,67 @@
+-- name: insert_row!
+-- -> queued
+INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, state, queued_at)
+VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, 'queued', :now);
+
+-- name: claim_rows!
+-- queued -> claimed: everything up to the last waiting trigger row, at most :most at once
+UPDATE inbox SET state = 'claimed', attempt = attempt + 1, run = :run, claimed_at = :now
+WHERE id IN (
+  SELECT id FROM inbox WHERE session_id = :session_id AND state = 'queued'
+  AND seq <= (SELECT max(seq) FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1)
+  ORDER BY seq LIMIT :most
+);
+
+-- name: list_claimed
+SELECT i.id, i.seq, i.attempt, i.kind, i.trigger, i.content, i.inbound_id,
+  b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id
+FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
+WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
+
+-- name: find_by_seq^
+SELECT i.id, i.attempt, i.state, i.run, i.inbound_id, i.turn, b.messaging_group_id, b.thread_id
+FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
+WHERE i.session_id = :session_id AND i.seq = :seq;
+
+-- name: set_turn!
+UPDATE inbox SET turn = :turn
+WHERE session_id = :session_id AND seq = :seq AND state = 'claimed' AND run = :run AND attempt = :attempt;
+
+-- name: finish_row!
+-- claimed -> done
+UPDATE inbox SET state = 'done', outcome = :outcome, turn = :turn, ended_at = :now
+WHERE session_id = :session_id AND seq = :seq AND state = 'claimed' AND run = :run AND attempt = :attempt;
+
+-- name: requeue_row!
+-- claimed -> queued; its seq keeps its place
+UPDATE inbox SET state = 'queued', run = NULL
+WHERE id = :id AND state = 'claimed' AND run = :run AND attempt = :attempt;
+
+-- name: bury_row!
+-- claimed -> dead
+UPDATE inbox SET state = 'dead', outcome = 'failed', ended_at = :now
+WHERE id = :id AND state = 'claimed' AND run = :run AND attempt = :attempt;
+
+-- name: count_claimed^
+SELECT count(*) AS n FROM inbox WHERE session_id = :session_id AND state = 'claimed' AND run = :run;
+
+-- name: has_waiting_trigger^
+SELECT 1 FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1 LIMIT 1;
+
+-- name: count_waiting^
+SELECT count(*) AS n FROM inbox WHERE state IN ('queued', 'claimed');
+
+-- name: list_settled
+-- messages whose every inbox row has an outcome and whose every delivery is sent or failed
+SELECT b.id AS message, max(i.outcome) AS outcome, min(i.outcome) AS other
+FROM inbound b JOIN inbox i ON i.inbound_id = b.id
+WHERE b.id IN (SELECT value FROM json_each(:messages))
+GROUP BY b.id
+HAVING sum(i.outcome IS NULL) = 0 AND NOT EXISTS (
+  SELECT 1 FROM inbox j JOIN outbox o ON o.session_id = j.session_id
+    AND (o.reply_to = j.id OR (o.turn IS NOT NULL AND o.turn = j.turn))
+  WHERE j.inbound_id = b.id AND o.state IN ('pending', 'sending', 'unknown'));
+
+-- name: list_of_message
+SELECT i.*, s.agent_group_id, g.name AS agent_name FROM inbox i JOIN sessions s ON s.id = i.session_id
+JOIN agent_groups g ON g.id = s.agent_group_id WHERE i.inbound_id = :inbound_id ORDER BY i.id;

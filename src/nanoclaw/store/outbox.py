@@ -1,0 +1,206 @@
+"""Deliveries: what agents and the host say, in order per (session, address), until sent or given up."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from nanoclaw.store.people import NewId
+from nanoclaw.store.sql import Sql
+
+
+@dataclass(frozen=True, slots=True)
+class NewDelivery:
+    """A message about to be sent. `seq` None: the host's own words; `reply_to` is an inbox row."""
+
+    session: str
+    run: int
+    seq: int | None
+    turn: str | None
+    reply_to: str | None
+    chat: str
+    thread: str | None
+    text: str
+    notice: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Deliveries of one lane go out in order; lanes do not wait for each other."""
+
+    session: str
+    chat: str
+    thread: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A delivery that is being sent; `attempt` counts from 1."""
+
+    id: str
+    attempt: int
+    chat: str
+    thread: str | None
+    text: str
+    reply_to: str | None
+    maybe_duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A delivery that was sent. `order` is monotone over the store; `answers` are inbound ids."""
+
+    id: str
+    order: int
+    text: str
+    notice: bool
+    maybe_duplicate: bool
+    reply_to: str | None
+    answers: tuple[str, ...]
+
+
+class Outbox:
+    """The only writer of `outbox`."""
+
+    def __init__(self, new_id: NewId) -> None:
+        self._sql = Sql("outbox.sql")
+        self._new_id = new_id
+
+    def add(self, connection: sqlite3.Connection, delivery: NewDelivery, now: int) -> None:
+        """Queue a delivery; one that was collected before (same run and seq) is ignored."""
+        self._sql.change(
+            connection,
+            "insert_delivery",
+            id=self._new_id(),
+            session_id=delivery.session,
+            run=delivery.run,
+            seq=delivery.seq,
+            turn=delivery.turn,
+            reply_to=delivery.reply_to,
+            messaging_group_id=delivery.chat,
+            thread_id=delivery.thread,
+            text=delivery.text,
+            notice=int(delivery.notice),
+            now=now,
+        )
+
+    def lanes(self, connection: sqlite3.Connection) -> list[Lane]:
+        """Return the lanes that have something to send."""
+        rows = self._sql.rows(connection, "list_lanes")
+        return [Lane(row["session_id"], row["messaging_group_id"], row["thread"]) for row in rows]
+
+    def take_next(self, connection: sqlite3.Connection, lane: Lane, now: int) -> Delivery | None:
+        """pending -> sending for a lane's oldest delivery; None: nothing is due."""
+        row = self._sql.row(
+            connection,
+            "take_next",
+            session_id=lane.session,
+            messaging_group_id=lane.chat,
+            thread=lane.thread,
+            now=now,
+        )
+        if row is None:
+            return None
+        return Delivery(
+            id=row["id"],
+            attempt=row["attempt"],
+            chat=row["messaging_group_id"],
+            thread=row["thread_id"],
+            text=row["text"],
+            reply_to=row["reply_to"],
+            maybe_duplicate=bool(row["maybe_duplicate"]),
+        )
+
+    def next_due_at(self, connection: sqlite3.Connection, lane: Lane) -> int | None:
+        """Return when a lane's next delivery may go out (epoch milliseconds), None when it is empty."""
+        row = self._sql.row(
+            connection, "next_not_before", session_id=lane.session, messaging_group_id=lane.chat, thread=lane.thread
+        )
+        return None if row is None else row["at"]
+
+    def set_sent(self, connection: sqlite3.Connection, delivery: Delivery, platform_id: str, now: int) -> bool:
+        """sending -> sent. Returns False when it has moved on."""
+        changed = self._sql.change(
+            connection, "set_sent", id=delivery.id, attempt=delivery.attempt, platform_id=platform_id, now=now
+        )
+        return changed == 1
+
+    def set_pending(self, connection: sqlite3.Connection, delivery: Delivery, not_before: int, error: str) -> bool:
+        """sending -> pending, to be tried again at `not_before`."""
+        changed = self._sql.change(
+            connection, "set_pending", id=delivery.id, attempt=delivery.attempt, not_before=not_before, error=error
+        )
+        return changed == 1
+
+    def set_failed(self, connection: sqlite3.Connection, delivery: Delivery, error: str, now: int) -> bool:
+        """sending -> failed: the next of the lane may go."""
+        changed = self._sql.change(
+            connection, "set_failed", id=delivery.id, attempt=delivery.attempt, error=error, now=now
+        )
+        return changed == 1
+
+    def set_unknown(self, connection: sqlite3.Connection) -> int:
+        """sending -> unknown for all: the host has just started, so nobody is sending."""
+        return self._sql.change(connection, "set_unknown")
+
+    def resend_unknown(self, connection: sqlite3.Connection, channel_type: str, *, mark: bool) -> int:
+        """unknown -> pending for a channel that cannot tell; `mark`: it could be a duplicate."""
+        return self._sql.change(
+            connection, "resend_unknown", channel_type=channel_type, maybe_duplicate=int(mark)
+        )
+
+    def sent_anything(self, connection: sqlite3.Connection, session: str, turn: str, reply_to: str) -> bool:
+        """Return whether a turn, or an earlier attempt at a row, has said anything."""
+        row = self._sql.row(connection, "sent_in_turn", session_id=session, turn=turn, reply_to=reply_to)
+        return row is not None
+
+    def already_sent(
+        self, connection: sqlite3.Connection, session: str, reply_to: str, turn: str | None
+    ) -> tuple[str, ...]:
+        """Return what earlier attempts at a row have said, oldest first."""
+        rows = self._sql.rows(connection, "list_sent_for", session_id=session, reply_to=reply_to, turn=turn)
+        return tuple(row["text"] for row in rows)
+
+    def list_sent(self, connection: sqlite3.Connection, chat: str, after: int, most: int) -> list[Sent]:
+        """Return what was sent in a chat after `after` (a `Sent.order`), oldest first."""
+        rows = self._sql.rows(connection, "list_sent", messaging_group_id=chat, after=after, most=most)
+        return [self._sent(connection, row) for row in rows]
+
+    def last_sent(self, connection: sqlite3.Connection, chat: str, most: int) -> list[Sent]:
+        """Return the last `most` deliveries of a chat, oldest first."""
+        rows = self._sql.rows(connection, "last_sent", messaging_group_id=chat, most=most)
+        return [self._sent(connection, row) for row in reversed(rows)]
+
+    def sent_for_message(self, connection: sqlite3.Connection, message: str) -> list[Sent]:
+        """Return what was sent in answer to an accepted message, oldest first."""
+        rows = self._sql.rows(connection, "list_sent_of_message", message=message)
+        return [self._sent(connection, row) for row in rows]
+
+    def of_message(self, connection: sqlite3.Connection, message: str) -> list[sqlite3.Row]:
+        """Return the deliveries of a message in any state, for `trace`."""
+        return self._sql.rows(connection, "list_of_message", message=message)
+
+    def last_order(self, connection: sqlite3.Connection) -> int:
+        """Return the newest `Sent.order`, 0 when nothing was sent."""
+        row = self._sql.row(connection, "last_order")
+        return int(row["n"]) if row else 0
+
+    def count_waiting(self, connection: sqlite3.Connection) -> int:
+        """Return how many deliveries have not ended, for `status`."""
+        row = self._sql.row(connection, "count_waiting")
+        return int(row["n"]) if row else 0
+
+    def _sent(self, connection: sqlite3.Connection, row: sqlite3.Row) -> Sent:
+        answered = self._sql.rows(
+            connection, "list_answered", session_id=row["session_id"], turn=row["turn"], reply_to=row["reply_to"]
+        )
+        answers = tuple(str(item["inbound_id"]) for item in answered)
+        return Sent(
+            id=row["id"],
+            order=row["sent_order"],
+            text=row["text"],
+            notice=bool(row["notice"]),
+            maybe_duplicate=bool(row["maybe_duplicate"]),
+            reply_to=answers[-1] if answers else None,
+            answers=answers,
+        )
