@@ -1,0 +1,1 @@
+"""What turns a SandboxSpec into a running box: one file per runtime, one protocol (`base.py`)."""

@@ -1,0 +1,210 @@
+"""What a box gets, as data: one pure function, so that it can be read, tested and shown.
+
+In: `BoxInputs` (host paths of one run). Out: `SandboxSpec`, which a Runtime turns into a box.
+The root file system itself (`/usr` and its links) is the runtime's: bubblewrap takes the host's, docker an image's.
+Never: a path from the host in the environment or the command; a mount over a path inside `/workspace` or
+`/home/agent`, where a link planted by an agent could redirect it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nanoclaw.contract.mailbox import IN_DIRECTORY, JOURNAL, OUT_DIRECTORY, OUTBOUND, OUTBOX
+from nanoclaw.errors import SandboxError
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+BOX_UID = 1000  # what the box believes it is; outside it is `host_uid`
+WORKSPACE = "/workspace"
+HOME = "/home/agent"
+RUNNER = "/opt/nanoclaw"
+AGENT = "/opt/agent/claude"
+PYTHON = "/opt/python"
+INSTRUCTIONS = "/etc/claude-code"
+GATEWAY_PORT = 3128
+LISTEN_PORTS = (GATEWAY_PORT, 443)
+GATEWAY_URL = f"http://127.0.0.1:{GATEWAY_PORT}"
+OLDEST_PYTHON = (3, 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host file or folder (no link in its path) and where it appears in the box."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one box may use. `disk_bytes` counts workspace, home and outbox together (watchdog.py)."""
+
+    memory_bytes: int = 2 * GIB
+    processes: int = 512
+    open_files: int = 4096
+    file_bytes: int = 2 * GIB
+    tmp_bytes: int = 256 * MIB
+    cpu_cores: float = 2.0
+    disk_bytes: int = 5 * GIB
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A Python >= 3.11 that can run in a box. `prefix` is bound at /opt/python when it lies outside `/usr`."""
+
+    program: Path
+    prefix: Path | None = None
+
+    @property
+    def in_box(self) -> str:
+        """Return its path inside a box."""
+        if self.prefix is None:
+            return str(self.program)
+        return f"{PYTHON}/{self.program.relative_to(self.prefix)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """Everything a box is given. `files` are small generated files: path in the box -> bytes, read-only."""
+
+    mounts: tuple[Mount, ...]
+    files: dict[str, bytes]
+    env: dict[str, str]
+    limits: Limits
+    command: tuple[str, ...]
+    workdir: str
+    host_uid: int | None  # on a root host the group's own uid; None: the host's
+    hostname: str
+    ports: tuple[int, ...] = LISTEN_PORTS  # listeners made on the box's loopback before it runs
+
+
+@dataclass(frozen=True, slots=True)
+class BoxInputs:
+    """The host's side of one run: where its files are and who it runs as."""
+
+    in_directory: Path
+    outbound_db: Path
+    outbound_journal: Path
+    outbox: Path
+    workspace: Path
+    home: Path
+    compose: Path
+    runner_source: Path  # the src/nanoclaw folder: contract/, runner/ and errors.py are taken from it
+    interpreter: Interpreter
+    agent_binary: Path | None
+    timezone: str
+    host_uid: int | None
+    hostname: str = "agent"
+    limits: Limits = field(default_factory=Limits)
+    recover: bool = False  # a throw-away box that only lets SQLite roll a hot journal back
+
+
+def build_spec(inputs: BoxInputs) -> SandboxSpec:
+    """Return what the box of this run gets; pure. Names and places are those of architecture sections 6 and 8."""
+    command = (inputs.interpreter.in_box, "-I", "-S", RUNNER)
+    return SandboxSpec(
+        mounts=_outbound_mounts(inputs) if inputs.recover else _all_mounts(inputs),
+        files=_etc_files(inputs.hostname),
+        env=_environment(inputs),
+        limits=inputs.limits,
+        command=(*command, "--recover") if inputs.recover else command,
+        workdir="/tmp" if inputs.recover else WORKSPACE,  # noqa: S108 - the box's own tmpfs
+        host_uid=inputs.host_uid,
+        hostname=inputs.hostname,
+        ports=() if inputs.recover else LISTEN_PORTS,
+    )
+
+
+def _runner_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
+    package = f"{RUNNER}/nanoclaw"
+    source = inputs.runner_source
+    mounts = (
+        Mount(source / "contract", f"{package}/contract"),
+        Mount(source / "errors.py", f"{package}/errors.py"),
+        Mount(source / "runner", f"{package}/runner"),
+        Mount(source / "runner" / "__main__.py", f"{RUNNER}/__main__.py"),
+    )
+    if inputs.interpreter.prefix is None:
+        return mounts
+    return (*mounts, Mount(inputs.interpreter.prefix, PYTHON))
+
+
+def _outbound_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
+    return (
+        *_runner_mounts(inputs),
+        Mount(inputs.outbound_db, f"{OUT_DIRECTORY}/{OUTBOUND}", writable=True),
+        Mount(inputs.outbound_journal, f"{OUT_DIRECTORY}/{JOURNAL}", writable=True),
+    )
+
+
+def _all_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
+    agent = () if inputs.agent_binary is None else (Mount(inputs.agent_binary, AGENT),)
+    return (
+        *_outbound_mounts(inputs),
+        *agent,
+        Mount(inputs.in_directory, IN_DIRECTORY),
+        Mount(inputs.outbox, f"{OUT_DIRECTORY}/{OUTBOX}", writable=True),
+        Mount(inputs.workspace, WORKSPACE, writable=True),
+        Mount(inputs.home, HOME, writable=True),
+        Mount(inputs.compose, INSTRUCTIONS),
+    )
+
+
+def _etc_files(hostname: str) -> dict[str, bytes]:
+    """Return an /etc that names nobody but the box's own user, and no resolver."""
+    uid = str(BOX_UID)
+    return {
+        "/etc/passwd": (
+            f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:{HOME}:/bin/bash\n"
+            "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+        ).encode(),
+        "/etc/group": f"root:x:0:\nagent:x:{uid}:\nnogroup:x:65534:\n".encode(),
+        "/etc/hosts": f"127.0.0.1 localhost {hostname}\n".encode(),
+        "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files\n",
+        "/etc/hostname": f"{hostname}\n".encode(),
+    }
+
+
+def _environment(inputs: BoxInputs) -> dict[str, str]:
+    env = {
+        "PATH": "/opt/pkgs/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": "/tmp" if inputs.recover else HOME,  # noqa: S108 - the box's own tmpfs
+        "LANG": "C.UTF-8",
+        "TZ": inputs.timezone,
+    }
+    if inputs.interpreter.prefix is not None:
+        # Without it a pyenv build loads the wrong libpython (architecture section 8); the runner drops it for children.
+        env["LD_LIBRARY_PATH"] = f"{PYTHON}/lib"
+    if not inputs.recover:
+        for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+            env[name] = env[name.lower()] = GATEWAY_URL
+        env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
+    return env
+
+
+def find_interpreter() -> Interpreter:
+    """Return the Python for boxes: the system's when >= 3.11, else this process's own, bound at /opt/python.
+
+    Runs `/usr/bin/python3 -V` once (5 ms): call it at start, keep the answer. Raises SandboxError when there is none.
+    """
+    system = Path("/usr/bin/python3")
+    if system.exists():
+        said = subprocess.run([str(system), "-V"], capture_output=True, env={}, check=False, timeout=10).stdout
+        version = re.match(rb"Python (\d+)\.(\d+)", said)
+        if version and (int(version[1]), int(version[2])) >= OLDEST_PYTHON:
+            return Interpreter(system)
+    prefix = Path(sys.base_prefix).resolve()
+    program = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    if prefix.is_relative_to("/usr"):
+        return Interpreter(program)
+    if program.exists():
+        return Interpreter(program, prefix)
+    raise SandboxError(
+        "No Python 3.11 or newer that a sandbox could use was found.", mend="Install python3 3.11 or newer."
+    )
