@@ -31,10 +31,14 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`message` is our id of it (a ULID); `fresh` is False when it had been accepted before."""
+    """`message` is our id of it (a ULID); `fresh` is False when it had been accepted before.
+
+    `refused` says why a gate refused it ('' = accepted); then nothing of it is kept and `message` is ''.
+    """
 
     message: str
     fresh: bool
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)

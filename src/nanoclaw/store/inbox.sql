@@ -4,13 +4,14 @@ INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, co
 VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, 'queued', :now);
 
 -- name: claim_rows!
--- queued -> claimed: everything up to the last waiting trigger row, at most :most at once
+-- queued -> claimed: everything up to the last waiting trigger row, at most :most at once, for the live run alone
 UPDATE inbox SET state = 'claimed', attempt = attempt + 1, run = :run, claimed_at = :now
 WHERE id IN (
   SELECT id FROM inbox WHERE session_id = :session_id AND state = 'queued'
   AND seq <= (SELECT max(seq) FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1)
   ORDER BY seq LIMIT :most
-);
+) AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = :session_id AND s.fence = :run
+  AND s.run_state IN ('starting', 'running'));
 
 -- name: list_claimed
 SELECT i.id, i.seq, i.attempt, i.kind, i.trigger, i.content, i.inbound_id,

@@ -32,8 +32,8 @@ UPDATE sessions SET last_seq = last_seq + 2 - last_seq % 2, last_active_at = :no
 -- name: raise_fence^
 -- over -> starting; the fence is raised at every start
 UPDATE sessions SET fence = fence + 1, run_state = 'starting', run_changed_at = :now,
-  collected_message = 0, collected_ack = 0, last_active_at = :now
-WHERE id = :id AND run_state = 'over' RETURNING fence;
+  collected_message = last_seq, collected_ack = 0, last_active_at = :now
+WHERE id = :id AND run_state = 'over' RETURNING fence, last_seq;
 
 -- name: set_running!
 -- starting -> running
