@@ -1,0 +1,108 @@
+"""What the host writes for an agent group before its box starts: instructions, settings, and the first workspace.
+
+In: the agent group and its folders.
+Out: `compose/<folder>/` (CLAUDE.md, managed-settings.json), mounted read-only; the workspace and home of the first start.
+Writes: those files; below a workspace only at a group's first start, below a home only the folder itself.
+Never: opens, follows or replaces anything a box could have made.
+Fails: OSError, which ends the start of the run and is told in the chat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoclaw.config import Config
+from nanoclaw.store.groups import AgentGroup
+
+MEMORY_FILE = "CLAUDE.local.md"
+
+INSTRUCTIONS = """\
+# {name}
+
+You are {name}, a personal assistant. People talk to you in a chat; you work in a sandbox of your own.
+
+- Your final text is sent to the chat the message came from. Write it for that person: short, plain, Markdown allowed.
+- `<message to="name">...</message>` sends to another place you may write to; `<internal>...</internal>` is never sent.
+- For long work say so first with the `send_message` tool, then go on; do not narrate small steps.
+- `/workspace` is yours and is kept. `/tmp` is not kept. There is no network but what your operator allowed.
+- A message with a `<resume>` block repeats one whose work was cut off: do not send again what is listed there.
+
+Your memory is `/workspace/CLAUDE.local.md`: keep what you are asked to remember there, short and current.
+
+@/workspace/CLAUDE.local.md
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run's folders are on the host."""
+
+    workspace: Path
+    home: Path
+    compose: Path
+    session: Path
+
+
+def decide_instructions(group: AgentGroup) -> str:
+    """Return the composed CLAUDE.md of an agent group."""
+    return INSTRUCTIONS.format(name=group.name.replace("\n", " "))
+
+
+def decide_agent_settings() -> str:
+    """Return the managed settings of the agent CLI: what a workspace cannot override."""
+    return json.dumps({"allowManagedHooksOnly": True, "includeCoAuthoredBy": False, "cleanupPeriodDays": 3650}, indent=2)
+
+
+def prepare_places(config: Config, group: AgentGroup, session: str) -> Places:
+    """Make what a box needs and the host composes; blocks a few milliseconds. Raises OSError."""
+    uid = config.box_uid(group.number)
+    paths = config.paths
+    places = Places(
+        workspace=paths.workspace(group.folder),
+        home=paths.session(group.id, session) / "home",
+        compose=paths.compose(group.folder),
+        session=paths.session(group.id, session),
+    )
+    _prepare_workspace(places.workspace, uid)
+    places.session.parent.mkdir(mode=0o711, exist_ok=True)
+    places.session.mkdir(mode=0o711, exist_ok=True)
+    (places.session / "runs").mkdir(mode=0o711, exist_ok=True)
+    _give_folder(places.home, uid)
+    places.compose.mkdir(mode=0o755, exist_ok=True)
+    _write_composed(places.compose / "CLAUDE.md", decide_instructions(group))
+    _write_composed(places.compose / "managed-settings.json", decide_agent_settings())
+    return places
+
+
+def _prepare_workspace(workspace: Path, uid: int) -> None:
+    """Make a workspace complete under another name, then rename: it is there whole or not at all."""
+    if workspace.exists():
+        return
+    draft = workspace.with_name(f".{workspace.name}.new")
+    draft.mkdir(mode=0o700, exist_ok=True)
+    memory = draft / MEMORY_FILE
+    memory.write_text("# Memory\n", encoding="utf-8")
+    for path in (memory, draft):
+        os.chown(path, uid, uid if os.geteuid() == 0 else -1)
+    draft.rename(workspace)
+
+
+def _give_folder(path: Path, uid: int) -> None:
+    if path.exists():
+        return
+    draft = path.with_name(f".{path.name}.new")
+    draft.mkdir(mode=0o700, exist_ok=True)
+    os.chown(draft, uid, uid if os.geteuid() == 0 else -1)
+    draft.rename(path)
+
+
+def _write_composed(path: Path, text: str) -> None:
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text, encoding="utf-8")
+    draft.chmod(0o644)
+    draft.rename(path)
