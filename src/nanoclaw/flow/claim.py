@@ -1,0 +1,65 @@
+"""5a claim: rows of the store become rows of a mailbox.
+
+In: a session, the fence of its live run.
+Out: the rows as the box sees them, with what earlier attempts have already sent.
+Writes: `inbox` (queued -> claimed, attempt + 1), in the caller's transaction.
+Never: claims for a run that is not the live one (the SQL checks fence and state); claims context without a trigger.
+Fails: with the transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from nanoclaw.contract.message import ChatIn, to_json
+from nanoclaw.sandbox.mailbox import InboundRow
+from nanoclaw.store.inbox import ClaimedRow
+from nanoclaw.store.tables import Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Rows for the box, in order. `charge` is who the turn is charged to: the first trigger row's sender."""
+
+    rows: tuple[InboundRow, ...]
+    charge: str
+
+
+def claim(
+    connection: sqlite3.Connection, tables: Tables, session: str, run: tuple[int, str], now: int
+) -> Claimed:
+    """Claim what waits for run (fence, agent group) and return it as the box sees it."""
+    fence, agent_group = run
+    if tables.inbox.claim(connection, session, fence, now) == 0:
+        return Claimed((), "")
+    rows = tables.inbox.claimed(connection, session, fence)
+    charge = next((row.user or row.sender for row in rows if row.trigger), "")
+    return Claimed(tuple(_inbound_row(connection, tables, (session, agent_group), row) for row in rows), charge)
+
+
+def _inbound_row(
+    connection: sqlite3.Connection, tables: Tables, owner: tuple[str, str], row: ClaimedRow
+) -> InboundRow:
+    session, agent_group = owner
+    content = row.content
+    if content is None:
+        sent = tables.outbox.already_sent(connection, session, row.id, None) if row.attempt > 1 else ()
+        content = to_json(
+            ChatIn(
+                text=row.text,
+                sender=row.sender_name,
+                sender_id=row.sender,
+                origin=tables.chats.destination_name(connection, agent_group, row.chat or ""),
+                sent_at=row.sent_at,
+                already_sent=sent,
+            )
+        )
+    return InboundRow(
+        seq=row.seq,
+        inbox_id=row.id,
+        attempt=row.attempt,
+        kind=row.kind,
+        trigger=row.trigger,
+        content=content,
+    )

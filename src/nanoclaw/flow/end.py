@@ -1,0 +1,109 @@
+"""5c end: a run that is over is drained, settled and removed; every row it held goes on or is buried with words.
+
+In: a run whose box is seen to be gone, and why.
+Out: the store as if the run had never been, but for what it had finished.
+Writes: what collect writes; `inbox` (claimed -> queued | dead), `sessions` (-> over), the run's folder (removed).
+Never: rolls back a hot journal itself (a throw-away box does); opens outbound.db read-write.
+Fails: an unreadable outbound.db is an AgentFault: nothing more of it is applied, the rows go on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from nanoclaw.domain.session import RunEnd
+from nanoclaw.domain.turn import Bury, Requeue, decide_retry
+from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim
+from nanoclaw.flow.collect import Collect, Collected, RunKey
+from nanoclaw.flow.compose import Places
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.start import Starter
+from nanoclaw.sandbox.mailbox import Mailbox
+from nanoclaw.sandbox.runtimes.base import BoxLabel
+from nanoclaw.store.groups import AgentGroup
+from nanoclaw.store.inbox import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRun:
+    """A run whose box is gone. `counters`: last applied message seq and ack rowid."""
+
+    key: RunKey
+    group: AgentGroup
+    mailbox: Mailbox
+    counters: tuple[int, int]
+    end: RunEnd
+    detail: str
+
+
+class Ender:
+    """Ends runs, after a normal stop as after a crash of the host."""
+
+    def __init__(self, means: Means, collect: Collect, starter: Starter) -> None:
+        self._means = means
+        self._collect = collect
+        self._starter = starter
+
+    async def end(self, run: EndedRun) -> Collected:
+        """Drain, settle and remove a run. Returns what its last words were. Raises StoreError."""
+        run = await self._drained(run)
+        self._means.reached("end.drained")
+        done = await self._means.store.write(lambda connection: self._settle(connection, run))
+        self._means.reached("end.settled")
+        await self._means.blocking(run.mailbox.remove)
+        self._means.log.info(
+            "run.ended", session=run.key.session, run=run.key.fence, why=run.end.value, detail=run.detail[-300:]
+        )
+        return done
+
+    async def _drained(self, run: EndedRun) -> EndedRun:
+        counters = run.counters
+        try:
+            if run.mailbox.has_hot_journal():
+                await self._roll_back(run)
+            while True:
+                out = await self._means.blocking(run.mailbox.read, *counters)
+                applied = await self._means.store.write(
+                    lambda connection, out=out, at=counters: self._collect.apply(connection, run.key, out, at)
+                )
+                counters = (applied.message, applied.ack)
+                if not applied.more_work:
+                    return run
+        except StaleClaim:
+            return run
+        except (AgentFault, MailboxBusy, SandboxError, OSError) as error:
+            self._means.log.warning(
+                "mailbox.refused", session=run.key.session, run=run.key.fence, error=str(error)
+            )
+            blamed = run.end if run.end.blames_agent else RunEnd.FAULT
+            return EndedRun(run.key, run.group, run.mailbox, counters, blamed, run.detail or str(error))
+
+    async def _roll_back(self, run: EndedRun) -> None:
+        config = self._means.config
+        session = config.paths.session(run.group.id, run.key.session)
+        places = Places(
+            workspace=config.paths.workspace(run.group.folder),
+            home=session / "home",
+            compose=config.paths.compose(run.group.folder),
+            session=session,
+        )
+        label = BoxLabel(run.key.session, run.key.fence, config.install)
+        await self._starter.recover(run.group, run.mailbox, label, places)
+
+    def _settle(self, connection: sqlite3.Connection, run: EndedRun) -> Collected:
+        tables, now = self._means.tables, self._means.clock.now_ms()
+        done = Collected()
+        not_before = 0
+        for row in tables.inbox.claimed(connection, run.key.session, run.key.fence):
+            match decide_retry(row.attempt, run.end, run.detail[-300:], now):
+                case Requeue(at):
+                    tables.inbox.requeue(connection, row, run.key.fence)
+                    not_before = max(not_before, at)
+                case Bury(words):
+                    tables.inbox.bury(connection, row, run.key.fence, now)
+                    if row.trigger:
+                        claim = Claim(run.key.session, run.key.fence, row.seq, row.attempt)
+                        self._collect.say(connection, claim, (row, words), done)
+        tables.sessions.set_over(connection, run.key.session, run.key.fence, now, not_before=not_before)
+        return done

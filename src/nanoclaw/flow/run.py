@@ -1,0 +1,227 @@
+"""5d, 7a run: keeps the live runs: starts them, hears their doorbells, reads their mailboxes, ends them.
+
+In: sessions to start; doorbells; the end of a box.
+Out: collected rows (stage 7), hints to deliver and to wake.
+Writes: through start, collect and end.
+Never: has two runs of a session; lets one broken box stop the host.
+Fails: AgentFault ends that run with the chat told; SandboxError ends the start; StoreFull is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from nanoclaw.contract.mailbox import ALIVE, OUT
+from nanoclaw.domain.session import RunEnd, SessionId
+from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, StoreFull
+from nanoclaw.flow.collect import Collect, Collected, RunKey
+from nanoclaw.flow.end import EndedRun, Ender
+from nanoclaw.flow.live import LiveRun, LiveRuns
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.start import Starter, StartPlan
+from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.sandbox.mailbox import Mailbox
+from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
+from nanoclaw.store.outbox import Lane
+
+BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)
+RUNNER_FAILED = 3  # the runner's exit code when its provider failed and it has said so in its acks
+
+
+class RunKeeper:
+    """The live runs and everything that happens to them."""
+
+    def __init__(
+        self,
+        means: Means,
+        live: LiveRuns,
+        starter: Starter,
+        collect: Collect,
+        ender: Ender,
+        gateway: GatewayClient,
+        *,
+        deliver: Callable[[Lane], None],
+        changed: Callable[[str], None],
+        typing: Callable[[str, bool], None],
+    ) -> None:
+        self._means = means
+        self._live = live
+        self._starter = starter
+        self._collect = collect
+        self._ender = ender
+        self._gateway = gateway
+        self._deliver = deliver
+        self._changed = changed
+        self._typing = typing
+        self.wake: Callable[[SessionId], None] = lambda session: None  # set by host.py: wake and run need each other
+
+    async def start(self, session: SessionId) -> None:
+        """Start a run for a session that has none, when something is due."""
+        plan = await self._starter.plan(session)
+        if plan is None:
+            return
+        log = self._means.log.bind(session=session, run=plan.fence)
+        began = self._means.clock.monotonic()
+        try:
+            run = await self._starter.start(plan)
+        except (SandboxError, OSError) as error:
+            mend = error.mend if isinstance(error, SandboxError) else ""
+            log.error("run.start_failed", error=str(error), mend=mend)
+            await self._end_unstarted(plan, f"{error} {mend}".strip())
+            return
+        self._live.add(run)
+        took = int((self._means.clock.monotonic() - began) * 1000)
+        log.info("run.started", rows=len(plan.claimed.rows), took_ms=took)
+        self._means.spawn(self._serve(run), f"run {session}")
+        now = self._means.clock.now_ms()
+        await self._means.store.write(
+            lambda connection: self._means.tables.sessions.set_running(connection, session, plan.fence, now)
+        )
+        if run.chat:
+            self._typing(run.chat, True)
+
+    async def collect(self, run: LiveRun) -> None:
+        """Read a run's outbound.db and apply it; a fault ends the run."""
+        async with run.collecting:
+            try:
+                await self._collect_all(run)
+                run.busy_since = None
+            except MailboxBusy as busy:
+                self._note_busy(run, busy)
+            except StaleClaim:
+                self.end_soon(run, RunEnd.STOPPED, "another run took over")
+            except StoreFull as error:
+                self._means.log.warning("store.filled", error=str(error))
+            except AgentFault as fault:
+                self.end_soon(run, RunEnd.FAULT, str(fault))
+
+    def end_soon(self, run: LiveRun, end: RunEnd, detail: str) -> None:
+        """Kill a run's box; its serving task does the rest. The first reason given stands."""
+        if run.ending is None:
+            run.ending, run.detail = end, detail
+            run.box.kill()
+
+    async def stop(self, run: LiveRun, end: RunEnd, grace_seconds: float) -> None:
+        """Ask a run's box to go, kill it after `grace_seconds`; returns when the run is over."""
+        if run.ending is None:
+            run.ending = end
+            now = self._means.clock.now_ms()
+            await self._means.store.write(
+                lambda connection: self._means.tables.sessions.set_stopping(connection, run.session, run.fence, now)
+            )
+            await run.box.stop(grace_seconds)
+        await run.over.wait()
+
+    async def recover(self) -> None:
+        """After a start of the host: end the runs of the host before, whose boxes are gone."""
+        sessions = await self._means.store.read(self._means.tables.sessions.list_live)
+        for session in sessions:
+            group = await self._means.store.read(
+                lambda connection, session=session: self._means.tables.groups.get(connection, session.agent_group)
+            )
+            directory = self._means.config.paths.run_directory(group.id, session.id, session.fence)
+            key = RunKey(session.id, session.fence, group.id, session.chat)
+            counters = (session.collected_message, session.collected_ack)
+            ended = EndedRun(key, group, Mailbox(directory), counters, RunEnd.STOPPED, "")
+            self._announce(await self._ender.end(ended))
+
+    async def _serve(self, run: LiveRun) -> None:
+        try:
+            async for bell in run.box.bells():
+                run.alive_at = self._means.clock.monotonic()
+                if bell == OUT:
+                    await self.collect(run)
+                elif bell == ALIVE and run.claimed and run.chat:
+                    self._typing(run.chat, True)
+            exit_ = await run.box.wait()
+            end, detail = decide_end(run.ending, exit_)
+            async with run.collecting:
+                await self._finish(run, end, run.detail or detail)
+        finally:
+            self._live.remove(run)
+            self.wake(run.session)
+
+    async def _finish(self, run: LiveRun, end: RunEnd, detail: str) -> None:
+        key = RunKey(run.session, run.fence, run.group.id, run.chat)
+        counters = (run.collected_message, run.collected_ack)
+        ended = EndedRun(key, run.group, run.mailbox, counters, end, detail)
+        while True:
+            try:
+                done = await self._ender.end(ended)
+                break
+            except StoreFull as error:
+                self._means.log.error("store.filled", error=str(error))
+                await asyncio.sleep(1.0)
+        self._gateway.close_turn(run.session, run.fence)
+        await self._gateway.unlisten(run.session, run.fence)
+        self._announce(done)
+        if run.chat:
+            self._typing(run.chat, False)
+            self._changed(run.chat)
+
+    async def _end_unstarted(self, plan: StartPlan, detail: str) -> None:
+        directory = self._means.config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
+        key = RunKey(plan.session.id, plan.fence, plan.group.id, plan.session.chat)
+        counters = (plan.session.last_seq, 0)
+        ended = EndedRun(key, plan.group, Mailbox(directory), counters, RunEnd.NO_START, detail)
+        done = await self._ender.end(ended)
+        self._gateway.close_turn(plan.session.id, plan.fence)
+        await self._gateway.unlisten(plan.session.id, plan.fence)
+        self._announce(done)
+
+    async def _collect_all(self, run: LiveRun) -> None:
+        more = True
+        while more and run.ending is None:
+            self._look(run)
+            out = await self._means.blocking(run.mailbox.read, run.collected_message, run.collected_ack)
+            self._means.reached("collect.read")
+            key = RunKey(run.session, run.fence, run.group.id, run.chat)
+            counters = (run.collected_message, run.collected_ack)
+            done = await self._means.store.write(
+                lambda connection, out=out: self._collect.apply(connection, key, out, counters)  # noqa: B023
+            )
+            self._means.reached("collect.applied")
+            run.collected_message, run.collected_ack, run.claimed = done.message, done.ack, done.claimed
+            run.used_at = self._means.clock.monotonic()
+            self._announce(done)
+            if done.claimed == 0:
+                self._gateway.close_turn(run.session, run.fence)
+                if run.chat:
+                    self._typing(run.chat, False)
+                self.wake(run.session)  # what waited because the box held as much as it may
+            more = done.more_work
+
+    def _look(self, run: LiveRun) -> None:
+        found = run.mailbox.outbound_db.stat()
+        run.seen_version = (found.st_mtime_ns, found.st_size)
+
+    def _announce(self, done: Collected) -> None:
+        for lane in done.lanes:
+            self._deliver(lane)
+        for chat in done.chats:
+            self._changed(chat)
+
+    def _note_busy(self, run: LiveRun, busy: MailboxBusy) -> None:
+        now = self._means.clock.monotonic()
+        run.seen_version = (0, 0)
+        if run.busy_since is None:
+            run.busy_since = now
+        elif now - run.busy_since > BUSY_SECONDS:
+            self.end_soon(run, RunEnd.FAULT, str(busy))
+
+
+def decide_end(asked: RunEnd | None, exit_: BoxExit) -> tuple[RunEnd, str]:
+    """Decide why a run is over: what the host asked for, else what its box says."""
+    tail = exit_.stderr_tail.strip().rpartition("\n")[2]
+    if asked is not None:
+        return asked, ""
+    match exit_.reason:
+        case ExitReason.MEMORY:
+            return RunEnd.MEMORY, ""
+        case ExitReason.DISK:
+            return RunEnd.DISK, ""
+        case ExitReason.STOPPED:
+            return RunEnd.STOPPED, ""
+        case ExitReason.EXITED | ExitReason.KILLED:
+            return (RunEnd.AGENT_FAILED if exit_.code == RUNNER_FAILED else RunEnd.BOX_DIED), tail

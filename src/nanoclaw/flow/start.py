@@ -1,0 +1,176 @@
+"""5b start: a session without a live run gets one: fence raised, rows claimed, mailbox made, box started, gateway told.
+
+In: a session whose oldest trigger row is due.
+Out: a LiveRun whose box runs, or the reason why there is none.
+Writes: `sessions` (over -> starting -> running), `inbox` (claims), the run's folder.
+Never: starts a second run of a session (raise_fence refuses); gives a box anything but its SandboxSpec.
+Fails: SandboxError or OSError; the caller ends the run as NO_START, its rows wait for the next attempt.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoclaw.contract.message import RunSettings, to_json
+from nanoclaw.domain.session import SessionId
+from nanoclaw.flow.claim import Claimed, claim
+from nanoclaw.flow.compose import Places, prepare_places
+from nanoclaw.flow.live import LiveRun
+from nanoclaw.flow.means import Means
+from nanoclaw.gateway.client import GatewayClient, Grant
+from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox, RunRow, create_mailbox
+from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Runtime
+from nanoclaw.sandbox.spec import BoxInputs, Interpreter, Limits, build_spec
+from nanoclaw.store.chats import Destination
+from nanoclaw.store.groups import AgentGroup
+from nanoclaw.store.sessions import Session
+
+MODEL_URL = "http://127.0.0.1:3128/anthropic"
+INSTRUCTIONS = "/etc/claude-code/CLAUDE.md"
+
+
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """What the first transaction of a start found and claimed."""
+
+    session: Session
+    fence: int
+    group: AgentGroup
+    destinations: list[Destination]
+    claimed: Claimed
+
+
+@dataclass(frozen=True, slots=True)
+class BoxParts:
+    """What every box of this host is built from."""
+
+    runtime: Runtime
+    gateway: GatewayClient
+    interpreter: Interpreter
+    agent_binary: Path | None
+    source: Path  # src/nanoclaw, whose contract and runner are mounted in every box
+    limits: Limits
+
+
+class Starter:
+    """Starts runs."""
+
+    def __init__(self, means: Means, parts: BoxParts) -> None:
+        self._means = means
+        self._parts = parts
+
+    async def plan(self, session: SessionId) -> StartPlan | None:
+        """Raise the fence and claim what is due; None: nothing is due."""
+        plan = await self._means.store.write(lambda connection: self._plan(connection, session))
+        if plan is not None:
+            self._means.reached("wake.claimed")
+        return plan
+
+    async def start(self, plan: StartPlan) -> LiveRun:
+        """Build the mailbox and the box of a plan. Raises SandboxError or OSError; then no box is left."""
+        means, parts = self._means, self._parts
+        mailbox, places = await means.blocking(self._prepare, plan)
+        means.reached("wake.projected")
+        spec = build_spec(self._box_inputs(plan.group, mailbox, places, recover=False))
+        box = await parts.runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
+        await self._open_gateway(plan, box)
+        box.release()
+        now = means.clock.monotonic()
+        means.reached("wake.released")
+        return LiveRun(
+            session=plan.session.id,
+            fence=plan.fence,
+            group=plan.group,
+            chat=plan.session.chat,
+            box=box,
+            mailbox=mailbox,
+            collected_message=plan.session.last_seq,
+            collected_ack=0,
+            alive_at=now,
+            used_at=now,
+            claimed=len(plan.claimed.rows),
+        )
+
+    async def recover(self, group: AgentGroup, mailbox: Mailbox, label: BoxLabel, places: Places) -> None:
+        """Let SQLite roll a hot journal back in a throw-away box over the same two files. Raises SandboxError."""
+        inputs = self._box_inputs(group, mailbox, places, recover=True)
+        box = await self._parts.runtime.start(build_spec(inputs), label)
+        box.release()
+        await box.stop(10.0)
+
+    async def _open_gateway(self, plan: StartPlan, box: Box) -> None:
+        session, gateway = plan.session.id, self._parts.gateway
+        try:
+            await gateway.listen(Grant(session, plan.fence, plan.group.id), box.listeners)
+        except OSError:
+            box.kill()
+            await box.wait()
+            raise
+        gateway.open_turn(session, plan.fence, plan.claimed.charge)
+
+    def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:
+        tables, now = self._means.tables, self._means.clock.now_ms()
+        row = tables.sessions.get(connection, session)
+        if row.run_state != "over" or row.not_before > now or not tables.inbox.has_waiting_trigger(connection, session):
+            return None
+        fence = tables.sessions.raise_fence(connection, session, now)
+        group = tables.groups.get(connection, row.agent_group)
+        return StartPlan(
+            session=row,
+            fence=fence,
+            group=group,
+            destinations=tables.chats.destinations(connection, group.id),
+            claimed=claim(connection, tables, session, (fence, group.id), now),
+        )
+
+    def _prepare(self, plan: StartPlan) -> tuple[Mailbox, Places]:
+        config = self._means.config
+        places = prepare_places(config, plan.group, plan.session.id)
+        uid = config.box_uid(plan.group.number)
+        directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
+        settings = to_json(self._settings(plan))
+        mailbox = create_mailbox(directory, RunRow(plan.fence, plan.session.id, settings), uid, uid)
+        mailbox.put_destinations([DestinationRow(d.name, d.kind, d.display_name) for d in plan.destinations])
+        mailbox.project(plan.claimed.rows)
+        return mailbox, places
+
+    def _settings(self, plan: StartPlan) -> RunSettings:
+        settings, last = self._means.config.settings, plan.session.last_seq
+        return RunSettings(
+            provider=settings.provider or plan.group.provider,
+            assistant=plan.group.name,
+            timezone=self._means.config.timezone,
+            workspace="/workspace",
+            home="/home/agent",
+            instructions=INSTRUCTIONS,
+            model_url=MODEL_URL,
+            continuation=plan.session.continuation,
+            first_seq=last + 1 if last % 2 == 0 else last + 2,
+            model=settings.model or plan.group.model,
+            effort=plan.group.effort,
+            process_limit=self._parts.limits.processes,
+            idle_seconds=settings.hang_seconds,
+            tool_seconds=settings.tool_seconds,
+            turn_seconds=settings.turn_seconds,
+        )
+
+    def _box_inputs(self, group: AgentGroup, mailbox: Mailbox, places: Places, *, recover: bool) -> BoxInputs:
+        config, parts = self._means.config, self._parts
+        return BoxInputs(
+            in_directory=mailbox.in_directory,
+            outbound_db=mailbox.outbound_db,
+            outbound_journal=mailbox.outbound_journal,
+            outbox=mailbox.outbox,
+            workspace=places.workspace,
+            home=places.home,
+            compose=places.compose,
+            runner_source=parts.source,
+            interpreter=parts.interpreter,
+            agent_binary=parts.agent_binary,
+            timezone=config.timezone,
+            host_uid=config.box_uid(group.number) if config.is_root else None,
+            limits=parts.limits,
+            recover=recover,
+        )

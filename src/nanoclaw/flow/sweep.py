@@ -1,0 +1,138 @@
+"""9 sweep: once a second, what the hints may have missed, and what no hint tells.
+
+In: the store, the live runs, the clock.
+Out: hints to wake and deliver; runs ended for silence, idleness or short memory.
+Writes: through run.
+Never: is on the path of a message; reads a mailbox that has not changed.
+Fails: a broken look is logged and repeated at the next second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoclaw.domain.session import RunEnd
+from nanoclaw.errors import StoreFull
+from nanoclaw.flow.deliver import Deliver
+from nanoclaw.flow.live import LiveRun, LiveRuns
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.wake import Wake
+
+PERIOD_SECONDS = 1.0
+LEASE_SECONDS = 60.0
+STOP_GRACE_SECONDS = 5.0
+MEMINFO = Path("/proc/meminfo")
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """What the sweep knows of a run; times in seconds."""
+
+    claimed: int
+    alive_at: float
+    used_at: float
+
+
+def decide_sweep(run: RunView, now: float, idle_seconds: float) -> RunEnd | None:
+    """Decide whether a run is ended now, and why."""
+    if now - run.alive_at > LEASE_SECONDS:
+        return RunEnd.LEASE
+    if run.claimed == 0 and now - run.used_at > idle_seconds:
+        return RunEnd.IDLE
+    return None
+
+
+def decide_eviction(runs: list[RunView], free_mb: int | None, floor_mb: int) -> int | None:
+    """Return the index of the idle run to end when memory is short: the least recently used; None: nobody."""
+    if free_mb is None or free_mb >= floor_mb:
+        return None
+    idle = [(run.used_at, index) for index, run in enumerate(runs) if run.claimed == 0]
+    return min(idle)[1] if idle else None
+
+
+class Sweep:
+    """The repairing look behind every hint."""
+
+    def __init__(
+        self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver
+    ) -> None:
+        self._means = means
+        self._live = live
+        self._runs = runs
+        self._wake = wake
+        self._deliver = deliver
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look once a second until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self.look()
+            except StoreFull as error:
+                self._means.log.warning("store.filled", error=str(error))
+            try:
+                async with asyncio.timeout(PERIOD_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def look(self) -> None:
+        """One look."""
+        means = self._means
+        now_ms = means.clock.now_ms()
+        for session in await means.store.read(
+            lambda connection: means.tables.sessions.list_due(connection, now_ms)
+        ):
+            self._wake.hint(session)
+        await self._deliver.look()
+        runs = [run for run in self._live if run.ending is None]
+        for run in runs:
+            await self._look_at(run)
+        self._free_memory([run for run in runs if run.ending is None])
+
+    async def _look_at(self, run: LiveRun) -> None:
+        now = self._means.clock.monotonic()
+        end = decide_sweep(_view(run), now, self._means.config.settings.idle_seconds)
+        if end is RunEnd.IDLE:
+            self._means.spawn(self._runs.stop(run, end, STOP_GRACE_SECONDS), f"idle {run.session}")
+        elif end is not None:
+            self._runs.end_soon(run, end, "")
+        elif _has_news(run):
+            await self._runs.collect(run)
+
+    def _free_memory(self, runs: list[LiveRun]) -> None:
+        if not runs:
+            return
+        victim = decide_eviction(
+            [_view(run) for run in runs], read_free_memory_mb(), self._means.config.settings.memory_floor_mb
+        )
+        if victim is not None:
+            run = runs[victim]
+            self._means.log.info("run.evicted", session=run.session, run=run.fence)
+            self._means.spawn(self._runs.stop(run, RunEnd.IDLE, STOP_GRACE_SECONDS), f"evict {run.session}")
+
+
+def read_free_memory_mb(meminfo: Path = MEMINFO) -> int | None:
+    """Return MemAvailable in MiB; None where the kernel does not say."""
+    try:
+        text = meminfo.read_text(encoding="ascii")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) // 1024
+    return None
+
+
+def _view(run: LiveRun) -> RunView:
+    return RunView(run.claimed, run.alive_at, run.used_at)
+
+
+def _has_news(run: LiveRun) -> bool:
+    try:
+        found = run.mailbox.outbound_db.stat()
+    except OSError:
+        return True
+    return (found.st_mtime_ns, found.st_size) != run.seen_version

@@ -1,0 +1,84 @@
+"""5 wake: a session with waiting rows gets them into its live box, or gets a box.
+
+In: hints (a session has news). The store is the truth; a lost hint costs a sweep.
+Out: claimed rows projected into the run's inbound.db and the doorbell rung, or a run started.
+Writes: `inbox` (queued -> claimed), the run's inbound.db.
+Never: works on one session twice at once; starts a box for rows that do not trigger, or during a back-off.
+Fails: a box that holds a lock on its inbound.db gets the rows at a later look; StoreFull waits for space.
+"""
+
+from __future__ import annotations
+
+from nanoclaw.domain.session import RunEnd, SessionId
+from nanoclaw.errors import MailboxBusy, StaleClaim, StoreFull
+from nanoclaw.flow.claim import claim
+from nanoclaw.flow.live import LiveRun, LiveRuns
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.run import RunKeeper
+from nanoclaw.gateway.client import GatewayClient
+
+MOST_HELD = 100  # rows a box may hold; the rest waits in the store
+
+
+class Wake:
+    """Serves the sessions that have news, each by one task at a time."""
+
+    def __init__(self, means: Means, live: LiveRuns, runs: RunKeeper, gateway: GatewayClient) -> None:
+        self._means = means
+        self._live = live
+        self._runs = runs
+        self._gateway = gateway
+        self._active: dict[SessionId, bool] = {}  # session -> look again when done
+        self._closed = False
+
+    def hint(self, session: SessionId) -> None:
+        """Say that a session has news."""
+        if self._closed:
+            return
+        if session in self._active:
+            self._active[session] = True
+            return
+        self._active[session] = False
+        self._means.spawn(self._serve(session), f"wake {session}")
+
+    def close(self) -> None:
+        """Start nothing any more: the host is stopping."""
+        self._closed = True
+
+    async def _serve(self, session: SessionId) -> None:
+        try:
+            again = True
+            while again and not self._closed:
+                self._active[session] = False
+                await self._look(session)
+                again = self._active[session]
+        except (StoreFull, StaleClaim) as error:
+            self._means.log.warning("wake.postponed", session=session, error=str(error))  # the sweep looks again
+        finally:
+            del self._active[session]
+
+    async def _look(self, session: SessionId) -> None:
+        run = self._live.find(session)
+        if run is None:
+            await self._runs.start(session)
+        elif run.ending is None and run.claimed < MOST_HELD:
+            await self._feed(run)
+
+    async def _feed(self, run: LiveRun) -> None:
+        means, now = self._means, self._means.clock.now_ms()
+        claimed = await means.store.write(
+            lambda connection: claim(connection, means.tables, run.session, (run.fence, run.group.id), now)
+        )
+        if not claimed.rows:
+            return
+        means.reached("wake.claimed")
+        run.claimed = len(claimed.rows)
+        run.used_at = means.clock.monotonic()
+        try:
+            await means.blocking(run.mailbox.project, claimed.rows)
+        except MailboxBusy as busy:
+            self._runs.end_soon(run, RunEnd.FAULT, str(busy))
+            return
+        means.reached("wake.projected")
+        self._gateway.open_turn(run.session, run.fence, claimed.charge)
+        run.box.ring()
