@@ -7,7 +7,7 @@ Fails:  in the API's own JSON shape; a request it would refuse is refused with t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from nanoclaw.rehearsal.conversation import parse_conversation
@@ -29,7 +29,7 @@ class Reply:
     headers: Headers
     first: bytes = b""
     delay_seconds: float = 0.0
-    rest: Iterator[bytes] = iter(())
+    rest: Iterable[bytes] = ()
     streamed: bool = False
 
 

@@ -79,7 +79,7 @@ _PUSHED = re.compile(
     re.DOTALL,
 )
 _SHAPED = re.compile(r"<(message|task)\b([^>]*)>(.*?)</\1>", re.DOTALL)
-_SHAPE = re.compile(r"<messages>.*?</messages>", re.DOTALL)
+_PROMPT = re.compile(r"\s*<(?:context|resume|messages?|task|system(?:_response)?)\b")
 _QUOTE = re.compile(r"<quoted_message\b.*?</quoted_message>\s*", re.DOTALL)
 _ID = re.compile(r'\bid="([^"]*)"')
 _MEMORY = re.compile(
@@ -163,10 +163,10 @@ def _parse_text(role: str, text: str, block: int) -> Iterator[Entry]:
 
 
 def _parse_words(text: str, block: int, *, pushed: bool) -> Iterator[Said]:
-    shapes = _SHAPE.findall(text) or ([text] if _SHAPED.match(text) else [])
-    if not shapes:
+    if not _PROMPT.match(text):
         yield Said("", text.strip(), block, pushed)
-    for _, attributes, body in _SHAPED.findall("\n".join(shapes)):
+        return
+    for _, attributes, body in _SHAPED.findall(text):
         found = _ID.search(attributes)
         words = html.unescape(_QUOTE.sub("", body)).strip()
         yield Said(found[1] if found else "?", words, block, pushed)

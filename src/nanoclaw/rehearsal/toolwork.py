@@ -84,9 +84,8 @@ def _remember(text: str, results: Sequence[ToolResult], directory: str) -> Step:
         return Done(results[-1].text if results[-1].failed else f"Remembered: {text}")
     memory = shlex.quote(posixpath.join(directory, "CLAUDE.local.md"))
     line = shlex.quote(" ".join(text.split()))
-    return NextCall(
-        "Bash", {"command": f"printf '%s\\n' {line} >> {memory}", "description": "Add a line to the memory"}
-    )
+    command = f"printf '%s\\n' {line} >> {memory}"
+    return NextCall("Bash", {"command": command, "description": "Add a line to the memory"})
 
 
 def _tool(name: str, arguments: JsonObject, results: Sequence[ToolResult], conversation: Conversation) -> Step:
@@ -95,9 +94,7 @@ def _tool(name: str, arguments: JsonObject, results: Sequence[ToolResult], conve
     match results:
         case []:
             return call
-        case [ToolResult(text=text, failed=True)] if (
-            "InputValidationError" in text and "ToolSearch" in conversation.tools
-        ):
+        case [ToolResult(text=text, failed=True)] if searchable and "InputValidationError" in text:
             return NextCall("ToolSearch", {"query": f"select:{name}"})
         case [_, ToolResult(tool="ToolSearch")]:
             return call
