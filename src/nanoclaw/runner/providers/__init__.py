@@ -1,0 +1,1 @@
+"""The agents a runner can drive: `claude` (the CLI over stream-json) and `echo` (deterministic, for tests)."""

@@ -1,0 +1,65 @@
+"""The command line and environment of the Claude CLI. Pure.
+
+What each option is for:
+- `--setting-sources=` loads no user, project or local settings, hooks, skills or CLAUDE.md: what the agent writes into
+  its workspace or home cannot break or extend it. The managed files in /etc/claude-code still load; they are ours.
+- `--strict-mcp-config`: the same for MCP servers.
+- `--tools`: an allowlist, so that a newer CLI brings no tool unseen (original's list: reference v2, section 4.7).
+- `--include-partial-messages`: a sign of life for each piece of a long answer, else a long one looks like a hang.
+"""
+
+from __future__ import annotations
+
+import json
+
+from nanoclaw.contract.message import RunSettings
+
+PLACEHOLDER_KEY = "sk-ant-placeholder"  # worthless; the gateway puts the real one on
+TOOLS = (
+    "Bash", "Read", "Write", "Edit", "Glob", "Grep", "NotebookEdit", "WebSearch", "WebFetch",
+    "Task", "TaskOutput", "TaskStop", "TodoWrite", "ToolSearch", "Skill",
+)  # fmt: skip
+# Interactive or self-waking: nobody sits at a terminal, and an idle box may not call the model.
+NEVER = (
+    "CronCreate", "CronDelete", "CronList", "ScheduleWakeup", "AskUserQuestion", "EnterPlanMode", "ExitPlanMode",
+    "EnterWorktree", "ExitWorktree", "Monitor", "Workflow", "ReportFindings",
+)  # fmt: skip
+COMPACT_AT_TOKENS = "165000"  # the original's default
+MAX_RETRIES = "6"  # about 35 s of the CLI's own back-off; then the host tries again
+SERVER_NAME = "nanoclaw"
+
+
+def claude_argv(settings: RunSettings, tools_port: int, continuation: str | None) -> list[str]:
+    """Return the argument list that drives the CLI over stream-json."""
+    # alwaysLoad: our few tools are in the first prompt and not behind a search
+    server = {"type": "http", "url": f"http://127.0.0.1:{tools_port}/mcp", "alwaysLoad": True}
+    argv = [settings.agent_binary, "-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
+    argv += ["--include-partial-messages", "--permission-mode", "bypassPermissions", "--setting-sources="]
+    argv += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": {SERVER_NAME: server}})]
+    argv += ["--tools", ",".join(TOOLS), "--disallowedTools", ",".join(NEVER)]
+    if settings.model:
+        argv += ["--model", settings.model]
+    if settings.effort:
+        argv += ["--effort", settings.effort]
+    if continuation:
+        argv += ["--resume", continuation]
+    return argv
+
+
+def claude_environment(settings: RunSettings, passed_on: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return the CLI's whole environment; nothing else is inherited."""
+    return {
+        **dict(passed_on),
+        "HOME": settings.home,
+        "TZ": settings.timezone,
+        "ANTHROPIC_BASE_URL": settings.model_url,
+        "ANTHROPIC_API_KEY": PLACEHOLDER_KEY,
+        "IS_SANDBOX": "1",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+        "DISABLE_AUTOUPDATER": "1",
+        "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # a turn ends with its result
+        "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # the memory is CLAUDE.local.md, where people can read it
+        "CLAUDE_CODE_AUTO_COMPACT_WINDOW": COMPACT_AT_TOKENS,
+        "CLAUDE_CODE_MAX_RETRIES": MAX_RETRIES,
+    }

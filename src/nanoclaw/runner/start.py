@@ -1,0 +1,107 @@
+"""What is done before anything else: read the run's settings, set limits, listen for MCP, start the agent's process.
+
+In: command line, the `run` row of inbound.db, the box's environment. Out: `Started`. Writes: nothing.
+Never: imports asyncio (the agent's CLI starts while that is imported). This is the box's only reader of its environment.
+Fails: exits 2 with one line on stderr when there is no run to serve.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from nanoclaw.contract.mailbox import IN_DIRECTORY, OUT_DIRECTORY, OUTBOUND
+from nanoclaw.contract.message import RunSettings
+from nanoclaw.runner.mailbox import Inbound, RunRow, recover
+from nanoclaw.runner.providers.claude_command import claude_argv, claude_environment
+
+EXIT_USAGE = 2
+PASSED_ON = (
+    "PATH", "HOME", "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the two sides of the mailbox lie."""
+
+    inside: str
+    outside: str
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Everything the event loop continues with. `recovered` means there is nothing more to do."""
+
+    places: Places
+    run: RunRow | None
+    environment: tuple[tuple[str, str], ...]
+    tools_socket: socket.socket | None
+    agent: subprocess.Popen[bytes] | None
+    recovered: bool = False
+
+
+def start(arguments: list[str]) -> Started:
+    """Do what cannot wait; see the module's contract."""
+    places = parse_places(arguments)
+    if "--recover" in arguments:
+        recover(os.path.join(places.outside, OUTBOUND))
+        return Started(places, None, (), None, None, recovered=True)
+    try:
+        run = Inbound(places.inside).read_run()
+    except (sqlite3.Error, KeyError, TypeError, ValueError) as error:
+        sys.stderr.write(f"runner.refused no run to serve in {places.inside}: {error}\n")
+        sys.exit(EXIT_USAGE)
+    limit_processes(run.settings.process_limit)
+    environment = tuple((name, os.environ[name]) for name in PASSED_ON if name in os.environ)
+    listener = listen_on_loopback()
+    agent = None
+    if run.settings.provider == "claude":
+        agent = spawn_agent(run.settings, environment, listener.getsockname()[1], run.settings.continuation)
+    return Started(places, run, environment, listener, agent)
+
+
+def parse_places(arguments: list[str]) -> Places:
+    """Read `--in DIR --out DIR`; without them the fixed places of a box."""
+    inside, outside = IN_DIRECTORY, OUT_DIRECTORY
+    for name, value in zip(arguments, arguments[1:], strict=False):
+        if name == "--in":
+            inside = value
+        elif name == "--out":
+            outside = value
+    return Places(inside, outside)
+
+
+def limit_processes(limit: int) -> None:
+    """Bound the processes of this box's uid; the host's own limits hold besides (architecture section 9)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
+    wanted = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_NPROC, (wanted, wanted))
+
+
+def listen_on_loopback() -> socket.socket:
+    """Open the MCP endpoint's listener; calls wait in its backlog until the event loop serves them."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(64)
+    listener.setblocking(False)
+    return listener
+
+
+def spawn_agent(
+    settings: RunSettings, environment: tuple[tuple[str, str], ...], tools_port: int, continuation: str | None
+) -> subprocess.Popen[bytes]:
+    """Start the agent's CLI with pipes; its stderr is the operator's log. Raises OSError when it cannot be started."""
+    return subprocess.Popen(
+        claude_argv(settings, tools_port, continuation),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=settings.workspace,
+        env=claude_environment(settings, environment),
+        start_new_session=True,
+    )
