@@ -102,7 +102,10 @@ class DestinationRow:
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
-    """What was new in `outbound.db`. `more`: a cap was met, read again from the last row."""
+    """What was new in `outbound.db`. `more`: a cap was met, read again from the last rows seen.
+
+    Acks come only with a read that took every message there was, so none overtakes the replies it finishes.
+    """
 
     messages: tuple[OutMessage, ...]
     acks: tuple[OutAck, ...]
@@ -174,7 +177,8 @@ class Mailbox:
         if connection.execute(SCHEMA).fetchmany(len(self._schema) + 1) != self._schema:
             raise AgentFault("outbound.db has another schema than the one it was made with")
         messages, more_messages = _read_messages(connection, after_message)
-        acks, more_acks = _read_acks(connection, after_ack)
+        # A `finished` ack must not overtake replies of its own transaction that the cap held back.
+        acks, more_acks = ([], True) if more_messages else _read_acks(connection, after_ack)
         state = connection.execute(STATE).fetchmany(STATE_ROWS + 1)
         if len(state) > STATE_ROWS:
             raise AgentFault("outbound.db keeps too much state")

@@ -1,0 +1,149 @@
+"""Makes the listeners on a box's own loopback: one single-threaded helper process, started once by the host.
+
+Threads cannot enter a user namespace, and a child forked from a big host is slow; so a small process forks for each
+request, enters the box's user and network namespace (NS_GET_USERNS, setns), listens on 127.0.0.1 and passes the
+sockets back. The box is held meanwhile and never has a descriptor of them (a box's duplicate could steal connections:
+architecture section 5). A box's pid that is gone, or that shares the host's own network, is refused.
+
+`PYTHON -I -S netns.py FD` is the helper, so this file is standard library alone; `NetnsHelper` is the host's side.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+
+CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
+NS_GET_USERNS = 0xB701  # ioctl_ns(2)
+IP_FREEBIND = 15  # lo may still be down: bubblewrap brings it up after it has told us the pid
+BACKLOG = 128
+ANSWER_SECONDS = 5.0
+MOST_PORTS = 8
+
+
+class NetnsHelper:
+    """The host's side. `listen` blocks about 3 ms; safe from any thread, one request at a time."""
+
+    def __init__(self, interpreter: str, env: dict[str, str]) -> None:
+        self._interpreter = interpreter
+        self._env = env
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start the helper; from the thread that starts boxes."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(ANSWER_SECONDS)
+        with theirs:
+            argv = [self._interpreter, "-I", "-S", __file__, str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                argv,
+                env=self._env,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        self._socket = ours
+
+    def listen(self, pid: int, ports: tuple[int, ...]) -> list[socket.socket]:
+        """Return non-blocking listeners on 127.0.0.1:port inside the namespaces of `pid`. Raises OSError."""
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self.close()
+                self.start()
+            if self._socket is None:
+                raise OSError("the network helper did not start")
+            try:
+                self._socket.send(" ".join(map(str, (pid, *ports))).encode())
+                answer, descriptors, _, _ = socket.recv_fds(self._socket, 512, MOST_PORTS)
+            except OSError:
+                self.close()  # an answer that comes late must not be taken for the next one's
+                raise
+        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        if answer != b"ok" or len(sockets) != len(ports):
+            for listener in sockets:
+                listener.close()
+            raise OSError(f"no listener could be made: {answer.decode(errors='replace')}")
+        for listener in sockets:
+            listener.setblocking(False)
+        return sockets
+
+    def close(self) -> None:
+        """End the helper."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _enter(pid: int) -> None:
+    """Move this process into the network of `pid`, and the user namespace that owns it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    if os.fstat(network).st_ino == os.stat("/proc/self/ns/net").st_ino:
+        raise PermissionError("it has the host's own network")
+    user = fcntl.ioctl(network, NS_GET_USERNS)
+    if os.fstat(user).st_ino == os.stat("/proc/self/ns/user").st_ino:
+        raise PermissionError("its network belongs to the host")
+    for descriptor, kind in ((user, CLONE_NEWUSER), (network, CLONE_NEWNET)):
+        if libc.setns(descriptor, kind) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"setns: {os.strerror(code)}")
+
+
+def _make_listener(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(BACKLOG)
+    return listener
+
+
+def _answer(control: socket.socket, request: bytes) -> None:
+    """In a fork of its own: enter, listen, pass the sockets back."""
+    try:
+        pid, *ports = (int(word) for word in request.split())
+        _enter(pid)
+        listeners = [_make_listener(port) for port in ports]
+    except (OSError, ValueError) as error:
+        control.send(str(error).encode()[:500])
+        return
+    descriptors = array.array("i", [listener.fileno() for listener in listeners])
+    control.sendmsg([b"ok"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
+
+
+def serve(control: socket.socket) -> None:
+    """Answer requests until the host closes its end."""
+    while request := control.recv(512):
+        child = os.fork()
+        if child == 0:
+            try:
+                _answer(control, request)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+
+def main() -> int:
+    """Be the helper, on the socket named by the only argument."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host closes the socket when it goes
+    with suppress(ConnectionError), socket.socket(fileno=int(sys.argv[1])) as control:
+        serve(control)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""A box that is a child process of the host: its pipes, its end, and what is cleared away after it.
+
+Everything is driven by the loop's readiness: three pipes and two pidfds (the monitor's and the box's first
+process's). The box is over when both processes are gone; only then are cgroup, record and listeners given back.
+What a box writes to its pipes is hostile: unknown bytes are ignored, equal bells merged, a flood only slows itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+
+import msgspec
+
+from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
+from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.cgroup import BoxCgroup
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, ExitReason
+
+CHUNK_BYTES = 4096
+STDERR_BYTES = 16 * 1024
+WINDOW_SECONDS = 0.1
+READS_PER_WINDOW = 100
+KILL_SECONDS = 10.0
+CGROUP_TRIES = 9  # 5 ms, doubled each time: 2.5 s in all
+CGROUP_WAIT_SECONDS = 0.005
+INFO_BYTES = 4096
+
+
+class _Info(msgspec.Struct):
+    """What bubblewrap tells on --info-fd; it tells more."""
+
+    child: int = msgspec.field(name="child-pid")
+
+
+class _Pipe:
+    """One output pipe of a box, read as the loop says; a flood is read at most READS_PER_WINDOW times per window."""
+
+    def __init__(self, descriptor: int, take: Callable[[bytes], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._descriptor = descriptor
+        self._take = take
+        self._reads = 0
+        self._window_ends = 0.0
+        self.is_open = True
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        now = self._loop.time()
+        if now >= self._window_ends:
+            self._reads, self._window_ends = 0, now + WINDOW_SECONDS
+        self._reads += 1
+        if self._reads > READS_PER_WINDOW:
+            self._loop.remove_reader(self._descriptor)
+            self._loop.call_at(self._window_ends, self._resume)
+            return
+        self._read_once()
+
+    def _resume(self) -> None:
+        if self.is_open:
+            self._loop.add_reader(self._descriptor, self._read)
+
+    def _read_once(self) -> bool:
+        try:
+            data = os.read(self._descriptor, CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if not data:
+            self.close()
+            return False
+        self._take(data)
+        return True
+
+    def drain(self) -> None:
+        """Take what is left, once nobody can write any more."""
+        while self.is_open and self._read_once():
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading; `take` hears of it as an empty chunk."""
+        if self.is_open:
+            self.is_open = False
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._take(b"")
+
+
+class ProcessBox:
+    """Implements `base.Box` over a Popen whose three pipes, info and block descriptors it takes over."""
+
+    def __init__(
+        self,
+        label: BoxLabel,
+        process: subprocess.Popen[bytes],
+        info_fd: int,
+        block_fd: int,
+        cgroup: BoxCgroup,
+        on_over: Callable[[ProcessBox], None],
+    ) -> None:
+        self.label = label
+        self.pid = 0
+        self.listeners: list[socket.socket] = []
+        self._loop = asyncio.get_running_loop()
+        self._process = process
+        self._block_fd: int | None = block_fd
+        self._cgroup = cgroup
+        self._on_over = on_over
+        self._exit: BoxExit | None = None
+        self._is_over = asyncio.Event()
+        self._reason: ExitReason | None = None
+        self._rung: dict[bytes, None] = {}
+        self._news = asyncio.Event()
+        self._stderr = bytearray()
+        self._info = bytearray()
+        self._told = asyncio.Event()
+        self._tries = 0
+        assert process.stdin and process.stdout and process.stderr
+        self._stdin: int | None = _taken(process.stdin)
+        os.set_blocking(self._stdin, False)
+        self._out = _Pipe(_taken(process.stdout), self._take_bells)
+        self._err = _Pipe(_taken(process.stderr), self._take_stderr)
+        self._info_pipe = _Pipe(info_fd, self._take_info)
+        self._handles: set[int] = set()
+        self._watch(process.pid)
+
+    @property
+    def stderr_tail(self) -> str:
+        """The last 16 KiB of what it said on stderr."""
+        return self._stderr.decode(errors="replace")
+
+    @property
+    def monitor_pid(self) -> int:
+        """Pid of bubblewrap's own process, the host's child."""
+        return self._process.pid
+
+    async def identify(self) -> None:
+        """Wait until bubblewrap has told the pid of the box's first process; SandboxError when it ends instead."""
+        await self._told.wait()
+        try:
+            self.pid = msgspec.json.decode(bytes(self._info), type=_Info).child
+            self._watch(self.pid)
+        except (msgspec.MsgspecError, OSError):
+            await self.wait()
+            raise SandboxError(f"The sandbox did not start: {self.stderr_tail.strip()[-500:]}") from None
+
+    def release(self) -> None:
+        """Let the command run."""
+        if self._block_fd is not None:
+            with suppress(BrokenPipeError):
+                os.write(self._block_fd, b"\n")
+            os.close(self._block_fd)
+            self._block_fd = None
+
+    def ring(self) -> None:
+        """Ring the runner's doorbell; a full pipe already holds bells enough."""
+        if self._stdin is not None:
+            with suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._stdin, LOOK)
+
+    async def bells(self) -> AsyncIterator[bytes]:
+        """Yield the runner's doorbells, equal ones merged; ends when its stdout is closed."""
+        while self._rung or self._out.is_open:
+            await self._news.wait()
+            self._news.clear()
+            rung, self._rung = self._rung, {}
+            for bell in rung:
+                yield bell
+
+    async def wait(self) -> BoxExit:
+        """Wait until every process of the box is gone."""
+        await self._is_over.wait()
+        assert self._exit is not None
+        return self._exit
+
+    async def stop(self, grace_seconds: float) -> BoxExit:
+        """Close stdin, give it `grace_seconds`, kill; SandboxError when it cannot be seen to be gone."""
+        if self._reason is None:
+            self._reason = ExitReason.STOPPED
+        self._close_stdin()
+        try:
+            async with asyncio.timeout(grace_seconds if self._block_fd is None else 0):
+                return await self.wait()
+        except TimeoutError:
+            self.kill()
+        except asyncio.CancelledError:
+            self.kill()
+            raise
+        try:
+            async with asyncio.timeout(KILL_SECONDS):
+                return await self.wait()
+        except TimeoutError:
+            raise SandboxError("A sandbox could not be ended.", mend="Restart the machine.") from None
+
+    def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
+        """Kill the first process, and with it every process of the box, and the monitor."""
+        if self._exit is None:
+            self._reason = reason
+            for handle in self._handles:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+    def _watch(self, pid: int) -> None:
+        handle = os.pidfd_open(pid)
+        self._handles.add(handle)
+        self._loop.add_reader(handle, self._see_gone, handle)
+
+    def _see_gone(self, handle: int) -> None:
+        self._loop.remove_reader(handle)
+        self._handles.discard(handle)
+        os.close(handle)
+        if not self._handles:
+            self._process.wait()  # it is gone: this only reaps
+            for pipe in (self._info_pipe, self._out, self._err):
+                pipe.drain()
+            if not self._handles:  # the drained info may have named the first process only now
+                self._clear_away()
+
+    def _clear_away(self) -> None:
+        if self._exit is None:
+            self._exit = self._result()
+            self._close_stdin()
+            if self._block_fd is not None:
+                os.close(self._block_fd)
+                self._block_fd = None
+            for listener in self.listeners:
+                listener.close()
+        if not self._cgroup.remove() and self._tries < CGROUP_TRIES:
+            self._tries += 1
+            self._loop.call_later(CGROUP_WAIT_SECONDS * 2**self._tries, self._clear_away)
+            return
+        self._on_over(self)
+        self._is_over.set()
+
+    def _result(self) -> BoxExit:
+        code = self._process.returncode
+        code = 128 - code if code < 0 else code
+        kills = self._cgroup.out_of_memory_kills()
+        reason = self._reason or ExitReason.EXITED
+        if kills and code != 0 and reason in (ExitReason.EXITED, ExitReason.STOPPED):
+            reason = ExitReason.MEMORY
+        return BoxExit(code, reason, self.stderr_tail, kills)
+
+    def _close_stdin(self) -> None:
+        if self._stdin is not None:
+            os.close(self._stdin)
+            self._stdin = None
+
+    def _take_bells(self, data: bytes) -> None:
+        for bell in (OUT, ALIVE):
+            if bell in data:
+                self._rung[bell] = None
+        if self._rung or not data:
+            self._news.set()
+
+    def _take_stderr(self, data: bytes) -> None:
+        self._stderr += data
+        del self._stderr[:-STDERR_BYTES]
+
+    def _take_info(self, data: bytes) -> None:
+        self._info += data
+        if not data or len(self._info) > INFO_BYTES or self._info.rstrip().endswith(b"}"):
+            self._told.set()
+
+
+def _taken(stream: object) -> int:
+    """Take a Popen pipe's descriptor away from its file object, which would close it behind our back."""
+    assert hasattr(stream, "fileno")
+    descriptor = os.dup(stream.fileno())
+    stream.close()
+    return descriptor
