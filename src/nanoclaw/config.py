@@ -122,6 +122,7 @@ class Config:
     timezone: str
     operator: str  # login name of who runs the host
     uid: int
+    search_path: str = ""  # `$PATH`, to find an agent CLI that came with no wheel
     crash_point: str = field(default="")  # `$NANOCLAW_CRASH_AT`: see nanoclaw.testing.crashpoints
 
     @property
@@ -168,6 +169,7 @@ def load_config() -> Config:
         timezone=settings.timezone or _system_timezone(),
         operator=_login_name(),
         uid=os.geteuid(),
+        search_path=os.environ.get("PATH", ""),
         crash_point=os.environ.get("NANOCLAW_CRASH_AT", ""),
     )
 

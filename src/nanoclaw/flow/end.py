@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
 
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.domain.turn import Bury, Requeue, decide_retry
@@ -20,6 +21,7 @@ from nanoclaw.flow.compose import Places
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter
 from nanoclaw.sandbox.mailbox import Mailbox
+from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.inbox import Claim
@@ -51,7 +53,8 @@ class Ender:
         self._means.reached("end.drained")
         done = await self._means.store.write(lambda connection: self._settle(connection, run))
         self._means.reached("end.settled")
-        await self._means.blocking(run.mailbox.remove)
+        if run.mailbox.directory.exists():
+            await self._means.blocking(run.mailbox.remove)
         self._means.log.info(
             "run.ended", session=run.key.session, run=run.key.fence, why=run.end.value, detail=run.detail[-300:]
         )
@@ -59,6 +62,8 @@ class Ender:
 
     async def _drained(self, run: EndedRun) -> EndedRun:
         counters = run.counters
+        if not run.mailbox.directory.exists():
+            return run  # it ended before its mailbox was made
         try:
             if run.mailbox.has_hot_journal():
                 await self._roll_back(run)
@@ -107,3 +112,14 @@ class Ender:
                         self._collect.say(connection, claim, (row, words), done)
         tables.sessions.set_over(connection, run.key.session, run.key.fence, now, not_before=not_before)
         return done
+
+
+def remove_leftovers(sessions: Path, live: set[tuple[str, int]]) -> int:
+    """Remove folders of runs that are over (`live`: (session, fence) of those that are not); return how many. Blocks."""
+    count = 0
+    for folder in sessions.glob("*/*/runs/*"):
+        session, fence = folder.parent.parent.name, folder.name
+        if fence.isdigit() and (session, int(fence)) not in live:
+            remove_tree(folder)
+            count += 1
+    return count

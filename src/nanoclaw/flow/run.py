@@ -16,7 +16,7 @@ from nanoclaw.contract.mailbox import ALIVE, OUT
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, StoreFull
 from nanoclaw.flow.collect import Collect, Collected, RunKey
-from nanoclaw.flow.end import EndedRun, Ender
+from nanoclaw.flow.end import EndedRun, Ender, remove_leftovers
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter, StartPlan
@@ -125,6 +125,7 @@ class RunKeeper:
             counters = (session.collected_message, session.collected_ack)
             ended = EndedRun(key, group, Mailbox(directory), counters, RunEnd.STOPPED, "")
             self._announce(await self._ender.end(ended))
+        await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
 
     async def _serve(self, run: LiveRun) -> None:
         try:

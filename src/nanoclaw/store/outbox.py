@@ -185,6 +185,11 @@ class Outbox:
         row = self._sql.row(connection, "last_order")
         return int(row["n"]) if row else 0
 
+    def newest_id(self, connection: sqlite3.Connection) -> str:
+        """Return the greatest id, '' when there is none: new ids must be greater, also after a clock was set back."""
+        row = self._sql.row(connection, "newest_id")
+        return str(row["id"]) if row else ""
+
     def count_waiting(self, connection: sqlite3.Connection) -> int:
         """Return how many deliveries have not ended, for `status`."""
         row = self._sql.row(connection, "count_waiting")

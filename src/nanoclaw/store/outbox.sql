@@ -88,3 +88,6 @@ SELECT coalesce(max(sent_order), 0) AS n FROM outbox;
 
 -- name: count_waiting^
 SELECT count(*) AS n FROM outbox WHERE state IN ('pending', 'sending', 'unknown');
+
+-- name: newest_id^
+SELECT coalesce(max(id), '') AS id FROM outbox;

@@ -1,0 +1,264 @@
+"""The composition root: every part, built in the order of the map. No logic.
+
+`run_host(config)` runs until SIGTERM or an error. Exit codes: 0 stopped, 1 failed, 2 the operator can mend it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import gc
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoclaw.channels.base import Channel
+from nanoclaw.channels.terminal import Speaker, TerminalChannel
+from nanoclaw.channels.terminal_feed import StoreFeed
+from nanoclaw.children import SOURCE, Rehearsal, gateway_spawner
+from nanoclaw.clock import SystemClock
+from nanoclaw.config import Config
+from nanoclaw.domain.session import RunEnd
+from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
+from nanoclaw.flow.collect import Collect
+from nanoclaw.flow.deliver import Deliver
+from nanoclaw.flow.end import Ender
+from nanoclaw.flow.live import LiveRuns
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.notify import Notify
+from nanoclaw.flow.receive import Receiver
+from nanoclaw.flow.requests import Requests
+from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.start import BoxParts, Starter
+from nanoclaw.flow.sweep import Sweep
+from nanoclaw.flow.wake import Wake
+from nanoclaw.gateway.client import GatewayClient, open_admin_socket
+from nanoclaw.ids import UlidSource
+from nanoclaw.log import Log, open_log
+from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
+from nanoclaw.sandbox.spec import Limits, find_interpreter
+from nanoclaw.store.defaults import Operator, make_defaults
+from nanoclaw.store.migrate import open_store
+from nanoclaw.store.tables import build_tables
+from nanoclaw.supervise import Supervisor, ThreadBlocking
+
+DRAIN_SECONDS = 10.0
+STOP_GRACE_SECONDS = 3.0
+
+
+def run_host(config: Config) -> int:
+    """Run the host of this home; return the process's exit code."""
+    log = open_log(config.settings.log_level)
+    try:
+        lock = take_lock(config)
+        try:
+            asyncio.run(serve(config, log))
+        finally:
+            os.close(lock)
+    except* OperatorError as group:
+        sys.stderr.write(f"nanoclaw: {_first_words(group)}\n")
+        return 2
+    except* NanoClawError as group:
+        log.error("host.failed", error=_first_words(group))
+        sys.stderr.write(f"nanoclaw: the host stopped: {_first_words(group)}\n")
+        return 1
+    return 0
+
+
+def take_lock(config: Config) -> int:
+    """Return the descriptor that holds this home's lock. Raises OperatorError when another host holds it."""
+    descriptor = os.open(config.paths.lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise OperatorError(
+            f"a host already runs on {config.paths.home}. Talk to it with `nanoclaw chat`, end it with `nanoclaw stop`"
+        ) from None
+    os.truncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    return descriptor
+
+
+def find_agent_binary(config: Config) -> Path | None:
+    """Return the Claude CLI of the `claude-agent-sdk` wheel, else the one on PATH."""
+    for folder in sys.path:
+        bundled = Path(folder) / "claude_agent_sdk" / "_bundled" / "claude"
+        if bundled.is_file():
+            return bundled
+    found = shutil.which("claude", path=config.search_path)
+    return Path(found) if found else None
+
+
+def crash_point(name: str) -> Callable[[str], None]:
+    """Return what kills this process at the named point (`name` or `name:3`); '' never does. For tests/crash."""
+    point, _, count = name.partition(":")
+    left = [int(count or 1)]
+
+    def reached(here: str) -> None:
+        if here == point:
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached
+
+
+async def serve(config: Config, log: Log) -> None:
+    """Build everything in the order of the map and serve until asked to stop."""
+    clock = SystemClock()
+    began = clock.monotonic()
+    supervisor, blocking = Supervisor(log), ThreadBlocking()
+    store = open_store(config.paths.database, clock.now_ms())
+    try:
+        floor = await store.read(build_tables(UlidSource(clock)).outbox.newest_id)
+        tables = build_tables(UlidSource(clock, floor))
+        operator = Operator(f"uid:{config.uid}", config.settings.owner or config.operator)
+        await store.write(lambda connection: make_defaults(connection, tables, operator, clock.now_ms()))
+        means = Means(
+            config=config,
+            store=store,
+            tables=tables,
+            clock=clock,
+            log=log,
+            spawn=supervisor.spawn,
+            blocking=blocking,
+            reached=crash_point(config.crash_point),
+        )
+        host = await build(means, supervisor, operator)
+        await host.run(began)
+    finally:
+        store.close()
+        blocking.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The built parts that run."""
+
+    means: Means
+    supervisor: Supervisor
+    gateway: GatewayClient
+    rehearsal: Rehearsal
+    runtime: BubblewrapRuntime
+    terminal: TerminalChannel
+    receiver: Receiver
+    live: LiveRuns
+    runs: RunKeeper
+    wake: Wake
+    deliver: Deliver
+    sweep: Sweep
+
+    async def run(self, began: float) -> None:
+        """Serve until asked to stop, then drain."""
+        await self.supervisor.run(
+            {
+                "gateway": self.gateway.run,
+                "rehearsal": self.rehearsal.run,
+                "path": lambda stop: self._run_path(stop, began),
+            },
+            self._drain,
+        )
+        await self.runtime.close()
+
+    async def _run_path(self, stop: asyncio.Event, began: float) -> None:
+        ended = await self.runtime.end_orphans(self.means.config.install)
+        if ended:
+            self.means.log.warning("box.orphans_ended", count=ended)
+        await self.gateway.wait_ready()
+        await self.runs.recover()
+        await self.deliver.recover()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.terminal.run(self.receiver, stop), name="terminal")
+            group.create_task(self.sweep.run(stop), name="sweep")
+            took = int((self.means.clock.monotonic() - began) * 1000)
+            self.means.log.info("host.started", pid=os.getpid(), home=str(self.means.config.paths.home), took_ms=took)
+            gc.freeze()  # what was made at start-up is not looked at again by every collection
+
+    async def _drain(self) -> None:
+        self.wake.close()
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS), asyncio.TaskGroup() as group:
+                for run in self.live:
+                    group.create_task(self.runs.stop(run, RunEnd.STOPPED, STOP_GRACE_SECONDS))
+        except TimeoutError:
+            self.means.log.warning("host.drain_timed_out", runs=len(self.live))
+
+
+async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Host:
+    """Build the parts; raises OperatorError with what mends it."""
+    config, log, tables, store = means.config, means.log, means.tables, means.store
+    # channels
+    rehearsal_announce: list[Callable[[int | None], None]] = []
+    rehearsal = Rehearsal(config, log, lambda port: rehearsal_announce[0](port))
+    terminal = TerminalChannel(
+        config.paths.terminal_socket,
+        StoreFeed(store, tables, lambda: rehearsal.active),
+        Speaker(operator.handle, operator.name),
+        means.clock,
+        log,
+        lambda work: supervisor.spawn(work, "terminal client"),
+    )
+    channels: dict[str, Channel] = {terminal.name: terminal}
+    notify = Notify(store, tables, channels, {terminal.name: terminal.changed}, supervisor.spawn)
+    # gateway
+    gateway = GatewayClient(
+        gateway_spawner(config),
+        open_admin_socket(config.paths.gateway_socket),
+        on_event=lambda event: log.info("gateway.told", event_kind=type(event).__name__),
+        on_log=lambda line: log.warning("gateway.said", line=line),
+        on_model_key=rehearsal.model_key,
+    )
+    rehearsal_announce.append(gateway.set_rehearsal)
+    # sandbox
+    try:
+        interpreter = find_interpreter()
+        runtime = BubblewrapRuntime(config.paths.data / "boxes", interpreter)
+        await means.blocking(runtime.check)
+    except SandboxError as error:
+        raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
+    agent_binary = find_agent_binary(config)
+    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits())
+    # the data path
+    live = LiveRuns()
+    collect = Collect(tables, Requests(tables, {}), means.clock.now_ms)
+    starter = Starter(means, parts)
+    deliver = Deliver(
+        store,
+        tables,
+        channels,
+        means.clock,
+        log,
+        spawn=supervisor.spawn,
+        changed=notify.changed,
+        reached=means.reached,
+    )
+    runs = RunKeeper(
+        means,
+        live,
+        starter,
+        collect,
+        Ender(means, collect, starter),
+        gateway,
+        deliver=deliver.hint,
+        changed=notify.changed,
+        typing=notify.typing,
+    )
+    wake = Wake(means, live, runs, gateway)
+    runs.wake = wake.hint
+    receiver = Receiver(terminal.name, store, tables, means.clock, log, wake=wake.hint, reached=means.reached)
+    sweep = Sweep(means, live, runs, wake, deliver)
+    return Host(
+        means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep
+    )
+
+
+def _first_words(group: BaseExceptionGroup[NanoClawError]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error)

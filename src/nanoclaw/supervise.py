@@ -1,0 +1,89 @@
+"""The host's one TaskGroup, its signals, its stop event and the deadline of a stop.
+
+A service is `async def run(self, stop)`. When one ends with an error the others are stopped and the error is the
+host's. A first SIGTERM or SIGINT stops gracefully; a second ends the process at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from nanoclaw.log import Log
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORKERS = 8  # threads for mailbox files and other blocking work
+
+
+class ThreadBlocking:
+    """Runs blocking work in a thread pool of the host's own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="blocking")
+
+    async def __call__(self, work: Callable[P, T], /, *arguments: P.args, **named: P.kwargs) -> T:
+        """Return `work(*arguments)`; raises what it raised."""
+        return await asyncio.wrap_future(self._pool.submit(work, *arguments, **named))
+
+    def close(self) -> None:
+        """Wait for what runs."""
+        self._pool.shutdown(wait=True)
+
+
+class Supervisor:
+    """Owns every task of the host."""
+
+    def __init__(self, log: Log) -> None:
+        self.stop = asyncio.Event()
+        self._log = log
+        self._group: asyncio.TaskGroup | None = None
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Start `work` in the host's TaskGroup; an error that leaves it stops the host."""
+        if self._group is None:
+            work.close()
+            raise RuntimeError("the supervisor is not running")
+        self._group.create_task(work, name=name)
+
+    async def run(
+        self,
+        services: dict[str, Callable[[asyncio.Event], Coroutine[Any, Any, None]]],
+        drain: Callable[[], Coroutine[Any, Any, None]],
+    ) -> None:
+        """Run the services until a signal or an error; `drain` runs first at a stop, while they still serve."""
+        loop = asyncio.get_running_loop()
+        asked = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, asked, number)
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                for name, service in services.items():
+                    group.create_task(service(self.stop), name=name)
+                group.create_task(self._drain(asked, drain), name="drain")
+        finally:
+            self._group = None
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def _drain(self, asked: asyncio.Event, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await asked.wait()
+        self._log.info("host.stopping")
+        await drain()
+        self.stop.set()
+
+    def request_stop(self) -> None:
+        """Stop gracefully, as SIGTERM does."""
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def _signalled(self, asked: asyncio.Event, number: int) -> None:
+        if asked.is_set():
+            self._log.warning("host.killed", signal=number)
+            os._exit(128 + number)
+        asked.set()
