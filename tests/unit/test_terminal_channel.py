@@ -1,0 +1,274 @@
+"""The terminal channel over a real unix socket, with a feed that a test fills."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from nanoclaw.channels.base import Accepted, Incoming
+from nanoclaw.channels.terminal import Facts, FeedDelivery, Speaker, TerminalChannel
+from nanoclaw.clock import SystemClock
+from nanoclaw.errors import StoreError
+from nanoclaw.log import open_log
+
+Line = dict[str, Any]
+
+
+class FakeHost:
+    """Sink and feed in one: what is said is accepted; answers are those that the test gives."""
+
+    def __init__(self) -> None:
+        self.accepted: dict[tuple[str, str], str] = {}
+        self.heard: list[Incoming] = []
+        self.sent: list[tuple[str, FeedDelivery]] = []
+        self.outcomes: dict[str, str] = {}
+        self.disk_full = False
+
+    async def accept(self, batch: Sequence[Incoming], cursor: str | None = None) -> list[Accepted]:
+        if self.disk_full:
+            raise StoreError("the disk is full")
+        results: list[Accepted] = []
+        for incoming in batch:
+            key = (incoming.chat_id, incoming.platform_id)
+            fresh = key not in self.accepted
+            message = self.accepted.setdefault(key, f"M{len(self.accepted) + 1}")
+            if fresh:
+                self.heard.append(incoming)
+            results.append(Accepted(message, fresh))
+        return results
+
+    def answer(self, text: str, *messages: str, chat: str = "local", notice: bool = False) -> None:
+        order = len(self.sent) + 1
+        reply_to = messages[-1] if messages else None
+        self.sent.append((chat, FeedDelivery(f"D{order}", order, reply_to, messages, text, notice)))
+
+    async def deliveries(self, chat: str, after: int, limit: int) -> list[FeedDelivery]:
+        return [delivery for place, delivery in self.sent if place == chat and delivery.order > after][:limit]
+
+    async def recent(self, chat: str, limit: int) -> list[FeedDelivery]:
+        return [delivery for place, delivery in self.sent if place == chat][-limit:]
+
+    async def deliveries_for(self, message: str) -> list[FeedDelivery]:
+        return [delivery for _, delivery in self.sent if message in delivery.answers]
+
+    async def settled(self, messages: Sequence[str]) -> list[tuple[str, str]]:
+        return [(message, self.outcomes[message]) for message in messages if message in self.outcomes]
+
+    async def facts(self, chat: str) -> Facts:
+        return Facts(assistant="Andy", rehearsal=True)
+
+
+class Client:
+    """A terminal, as a script would be one."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def sends(self, *lines: Line | bytes) -> None:
+        for line in lines:
+            self.writer.write(line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n")
+        await self.writer.drain()
+
+    async def hears(self) -> Line:
+        async with asyncio.timeout(5):
+            line = await self.reader.readline()
+        return json.loads(line) if line else {"type": "closed"}
+
+    async def says(self, text: str, client_id: str = "c1") -> Line:
+        await self.sends({"type": "say", "client_id": client_id, "text": text})
+        return await self.hears()
+
+
+class House:
+    """A running channel and the host behind it."""
+
+    def __init__(self, directory: Path, host: FakeHost, channel: TerminalChannel) -> None:
+        self.socket = directory / "terminal.sock"
+        self.host = host
+        self.channel = channel
+        self.clients: list[Client] = []
+
+    async def connects(self, *, hello: Line | None = None) -> Client:
+        client = Client(*await asyncio.open_unix_connection(str(self.socket), limit=4 << 20))
+        self.clients.append(client)
+        if hello is not None:
+            await client.sends({"type": "hello", **hello})
+            assert (await client.hears())["type"] == "welcome"
+        return client
+
+
+@asynccontextmanager
+async def open_house(directory: Path) -> AsyncIterator[House]:
+    host, stop = FakeHost(), asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+
+        def spawn(work: Coroutine[Any, Any, None]) -> object:
+            return group.create_task(work)
+
+        channel = TerminalChannel(
+            directory / "terminal.sock", host, Speaker("root", "Ada"), SystemClock(), open_log(stream=StringIO()), spawn
+        )
+        running = group.create_task(channel.run(host, stop))
+        await until(lambda: (directory / "terminal.sock").is_socket() or running.done())
+        house = House(directory, host, channel)
+        try:
+            yield house
+        finally:
+            stop.set()
+    for client in house.clients:
+        client.writer.close()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not holds():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_message_is_accepted_answered_and_settled_in_this_order(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects()
+        await ada.sends({"type": "hello", "chat": "local", "after": None})
+        assert await ada.hears() == {"type": "welcome", "assistant": "Andy", "rehearsal": True, "cursor": 0}
+        assert await ada.says("hi") == {"type": "accepted", "client_id": "c1", "message": "M1"}
+        house.host.answer("hello", "M1")
+        house.host.outcomes["M1"] = "replied"
+        house.channel.changed("local")
+        assert await ada.hears() == {
+            "type": "delivery", "id": "D1", "order": 1, "reply_to": "M1", "answers": ["M1"], "text": "hello",
+            "notice": False,
+        }  # fmt: skip
+        assert await ada.hears() == {"type": "settled", "message": "M1", "outcome": "replied"}
+        heard = house.host.heard[0]
+        assert (heard.platform_id, heard.chat_id, heard.sender_name, heard.text) == ("c1", "local", "Ada", "hi")
+
+
+async def test_a_message_said_again_after_a_reconnect_is_accepted_once_and_answered_again(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects(hello={"after": None})
+        await ada.says("hi", "same")
+        ada.writer.close()
+        house.host.answer("hello", "M1")
+        house.host.outcomes["M1"] = "replied"
+        again = await house.connects(hello={"after": 1})
+        assert (await again.says("hi", "same"))["message"] == "M1"
+        assert (await again.hears())["text"] == "hello"
+        assert (await again.hears())["type"] == "settled"
+        assert len(house.host.heard) == 1
+
+
+async def test_a_client_that_was_away_gets_what_it_missed_and_nothing_twice(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        for number in range(1, 6):
+            house.host.answer(f"t{number}", "M0")
+        ada = await house.connects(hello={"after": 3})
+        assert [(await ada.hears())["text"] for _ in range(2)] == ["t4", "t5"]
+        house.host.answer("t6", "M0")
+        house.channel.changed("local")
+        assert (await ada.hears())["text"] == "t6"
+
+
+async def test_a_new_client_sees_the_last_twenty_deliveries(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        for number in range(1, 31):
+            house.host.answer(f"t{number}")
+        ada = await house.connects(hello={"after": None})
+        assert [(await ada.hears())["text"] for _ in range(20)] == [f"t{number}" for number in range(11, 31)]
+        script = await house.connects(hello={"after": None, "recent": 0})
+        house.host.answer("t31")
+        house.channel.changed("local")
+        assert (await script.hears())["text"] == "t31"
+
+
+async def test_two_clients_of_a_chat_hear_the_same_and_another_chat_hears_nothing(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada, bob = await house.connects(hello={}), await house.connects(hello={})
+        other = await house.connects(hello={"chat": "work"})
+        await ada.says("hi")
+        house.host.answer("hello", "M1")
+        house.host.answer("for work", chat="work")
+        house.channel.changed("local")
+        house.channel.changed("work")
+        assert (await ada.hears())["text"] == "hello"
+        assert (await bob.hears())["text"] == "hello"
+        assert (await other.hears())["text"] == "for work"
+
+
+async def test_the_typing_sign_and_announcements_reach_the_clients_of_the_chat(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects(hello={})
+        await house.channel.typing("local", None, True)
+        assert await ada.hears() == {"type": "typing", "active": True}
+        house.channel.announce("A model key was set.")
+        assert await ada.hears() == {"type": "notice", "text": "A model key was set."}
+
+
+async def test_bad_lines_are_refused_with_a_reason_and_the_connection_stays(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects()
+        bad: list[tuple[Line | bytes, str, str]] = [
+            ({"type": "say", "client_id": "a", "text": " \n"}, "a", "empty"),
+            ({"type": "say", "client_id": "b", "text": "x" * (1 << 20)}, "b", "too long: 1024 KiB"),
+            ({"type": "say", "client_id": "c", "text": "a\0b"}, "c", "NUL"),
+            (b'{"type":"say","client_id":"d","text":"\xff"}\n', "d", "not valid UTF-8"),
+            ({"type": "say", "client_id": "", "text": "x"}, "", "client_id"),
+            ({"type": "say", "client_id": "f\n", "text": "x"}, "", "client_id"),
+            ({"type": "dance", "client_id": "g"}, "g", "not a line"),
+            ({"type": "hello", "chat": "a\nb"}, "", "chat's name"),
+            ({"type": "hello", "after": -1}, "", "counts from 0"),
+            (b"hello?\n", "", "not a line"),
+            (b"[" * 100_000 + b"\n", "", "not a line"),
+            (b"\n", "", "not a line"),
+        ]
+        for line, client_id, reason in bad:
+            await ada.sends(line)
+            answer = await ada.hears()
+            assert (answer["type"], answer["client_id"]) == ("refused", client_id), reason
+            assert reason in answer["reason"]
+        assert (await ada.says("still here"))["type"] == "accepted"
+        assert [incoming.text for incoming in house.host.heard] == ["still here"]
+
+
+async def test_a_line_without_end_closes_its_connection_with_a_reason_and_no_other(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada, bob = await house.connects(), await house.connects()
+        with suppress(ConnectionError):
+            await ada.sends(b"x" * (3 << 20))
+        assert "longer than 2 MiB" in (await ada.hears())["reason"]
+        assert (await bob.says("hi"))["type"] == "accepted"
+
+
+async def test_a_message_that_the_store_does_not_take_is_refused_not_accepted(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        house.host.disk_full = True
+        ada = await house.connects()
+        refused = await ada.says("hi")
+        assert refused["type"] == "refused" and "the disk is full" in refused["reason"]
+        house.host.disk_full = False
+        assert (await ada.says("hi"))["type"] == "accepted"
+
+
+async def test_the_socket_is_for_its_owner_alone_and_goes_when_the_channel_stops(tmp_path: Path) -> None:
+    (tmp_path / "terminal.sock").write_text("left behind")
+    async with open_house(tmp_path) as house:
+        assert stat.S_IMODE(house.socket.stat().st_mode) == 0o600
+        ada = await house.connects(hello={})
+        house.clients.clear()
+    assert (await ada.hears())["type"] == "closed"
+    ada.writer.close()
+    assert not house.socket.exists()
+
+
+async def test_twenty_messages_at_once_are_accepted_in_order(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects()
+        await ada.sends(*({"type": "say", "client_id": f"c{n}", "text": f"t{n}"} for n in range(20)))
+        assert [(await ada.hears())["client_id"] for _ in range(20)] == [f"c{n}" for n in range(20)]
+        assert [incoming.text for incoming in house.host.heard] == [f"t{n}" for n in range(20)]
