@@ -19,7 +19,7 @@ STAGE = "/mnt"
 FAILED = 125
 BLOB = "{blob}"
 CLONE_NEWNS = 0x00020000
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 4096, 16384, 1 << 18
+MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 4096, 16384, 1 << 19
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, SIGKILL = 1, 38, 9
 SYS_OPENAT2, AT_FDCWD = 437, -100  # the number is the same on every architecture
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS = 0x02, 0x04
@@ -64,7 +64,7 @@ def _pin(libc: ctypes.CDLL, source: str) -> int:
 def stage(libc: ctypes.CDLL, sources: list[str]) -> None:
     """Show every source below /mnt, in a mount namespace of our own."""
     _check(libc.unshare(CLONE_NEWNS), "unshare")
-    _mount(libc, "none", "/", None, MS_REC | MS_PRIVATE, None)
+    _mount(libc, "none", "/", None, MS_REC | MS_SLAVE, None)  # nothing of ours reaches the host's mounts
     pinned = [_pin(libc, source) for source in sources]  # before the tmpfs hides what lies below /mnt
     _mount(libc, "nanoclaw", STAGE, b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"size=64k,nr_inodes=256,mode=0755")
     for number, descriptor in enumerate(pinned):
@@ -87,7 +87,8 @@ def drop_to(uid: int) -> None:
 
 def _blob_fd(content: bytes) -> int:
     descriptor = os.memfd_create("plan", 0)
-    os.write(descriptor, content)
+    with open(descriptor, "wb", closefd=False) as target:
+        target.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

@@ -63,7 +63,9 @@ ACKS = "SELECT rowid, seq, attempt, state, turn FROM acks WHERE rowid > ? ORDER 
 STATE = "SELECT key, value FROM state ORDER BY key"
 
 PUT_RUN = "INSERT INTO run (fence, session, settings) VALUES (?, ?, ?)"
-PUT_MESSAGE = "INSERT OR IGNORE INTO messages (seq, inbox_id, attempt, kind, trigger, content) VALUES (?, ?, ?, ?, ?, ?)"
+PUT_MESSAGE = (
+    "INSERT OR IGNORE INTO messages (seq, inbox_id, attempt, kind, trigger, content) VALUES (?, ?, ?, ?, ?, ?)"
+)
 DROP_DESTINATIONS = "DELETE FROM destinations"
 PUT_DESTINATION = "INSERT INTO destinations (name, kind, display_name) VALUES (?, ?, ?)"
 PUT_RECEIPT = "INSERT OR REPLACE INTO receipts (seq, state, detail) VALUES (?, ?, ?)"

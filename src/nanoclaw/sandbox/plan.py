@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.errors import SandboxError
-from nanoclaw.sandbox.launch import BLOB, STAGE
+from nanoclaw.sandbox.launch import STAGE
 from nanoclaw.sandbox.spec import Interpreter
 
 LAUNCHER = Path(__file__).with_name("launch.py")
+RUN_MODULE = (
+    "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':');"
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,27 +85,62 @@ def host_environment(interpreter: Interpreter) -> dict[str, str]:
     return {} if interpreter.prefix is None else {"LD_LIBRARY_PATH": str(interpreter.prefix / "lib")}
 
 
+def plan_module(
+    interpreter: Interpreter,
+    module: str,
+    arguments: Sequence[str | Path],
+    *,
+    search: Sequence[Path],
+    uid: int | None,
+    directory: Path | None = None,
+) -> LaunchPlan:
+    """Plan `python -m module arguments` (the gateway), as `uid` on a root host, importing from `search` alone.
+
+    A Path among the arguments, and `directory`, are given as they are found there. Raises SandboxError.
+    """
+    staging = Staging(uid)
+    prefix = None if interpreter.prefix is None else Path(staging.add(interpreter.prefix))
+    program = interpreter.program if prefix is None else prefix / interpreter.in_prefix
+    places = ":".join(staging.add(path) for path in search)
+    words = tuple(staging.add(word) if isinstance(word, Path) else word for word in arguments)
+    return LaunchPlan(
+        command=(str(program), "-I", "-S", "-c", RUN_MODULE, places, module, *words),
+        env=(("LANG", "C.UTF-8"), *(() if prefix is None else (("LD_LIBRARY_PATH", str(prefix / "lib")),))),
+        uid=uid,
+        directory="/" if directory is None else staging.add(directory),
+        sources=tuple(staging.sources),
+        rlimits=(("core", 0),),
+    )
+
+
 def launch(
-    plan: LaunchPlan, interpreter: Interpreter, keep: Sequence[int] = (), **pipes: int | None
+    plan: LaunchPlan,
+    interpreter: Interpreter,
+    keep: Sequence[int] = (),
+    stdio: tuple[int | None, int | None, int | None] = (subprocess.DEVNULL, None, None),
 ) -> subprocess.Popen[bytes]:
-    """Start the launcher on a plan; `keep` are descriptors the program inherits, `pipes` stdin/stdout/stderr of Popen.
+    """Start the launcher on a plan; `keep` are descriptors the program inherits, `stdio` as Popen's.
 
     From the loop's thread: what it becomes dies with the *thread* that started it. Blocks about 1 ms.
     """
     descriptor = os.memfd_create("plan", os.MFD_CLOEXEC)
     try:
-        os.write(descriptor, plan.to_bytes(os.getpid()))
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        _write_all(descriptor, plan.to_bytes(os.getpid()))
         return subprocess.Popen(
             [str(interpreter.program), "-I", "-S", str(LAUNCHER), str(descriptor)],
+            stdin=stdio[0],
+            stdout=stdio[1],
+            stderr=stdio[2],
             env=host_environment(interpreter),
             pass_fds=[descriptor, *keep],
             cwd="/",
             start_new_session=True,  # Ctrl-C at the host's terminal is the host's to handle
-            **pipes,
         )
     finally:
         os.close(descriptor)
 
 
-__all__ = ["BLOB", "LaunchPlan", "Staging", "host_environment", "launch"]
+def _write_all(descriptor: int, content: bytes) -> None:
+    with open(descriptor, "wb", closefd=False) as target:
+        target.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)

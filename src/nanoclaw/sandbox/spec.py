@@ -64,9 +64,12 @@ class Interpreter:
     @property
     def in_box(self) -> str:
         """Return its path inside a box."""
-        if self.prefix is None:
-            return str(self.program)
-        return f"{PYTHON}/{self.program.relative_to(self.prefix)}"
+        return str(self.program) if self.prefix is None else f"{PYTHON}/{self.in_prefix}"
+
+    @property
+    def in_prefix(self) -> Path:
+        """Return its path below its prefix."""
+        return self.program.relative_to(self.prefix or "/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +202,15 @@ def find_interpreter() -> Interpreter:
         version = re.match(rb"Python (\d+)\.(\d+)", said)
         if version and (int(version[1]), int(version[2])) >= OLDEST_PYTHON:
             return Interpreter(system)
+    return own_interpreter()
+
+
+def own_interpreter() -> Interpreter:
+    """Return the Python this process runs on, outside its venv. Raises SandboxError when it cannot be found."""
     prefix = Path(sys.base_prefix).resolve()
     program = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    if prefix.is_relative_to("/usr"):
-        return Interpreter(program)
-    if program.exists():
-        return Interpreter(program, prefix)
-    raise SandboxError(
-        "No Python 3.11 or newer that a sandbox could use was found.", mend="Install python3 3.11 or newer."
-    )
+    if not program.exists():
+        raise SandboxError(
+            "No Python 3.11 or newer that a sandbox could use was found.", mend="Install python3 3.11 or newer."
+        )
+    return Interpreter(program) if prefix.is_relative_to("/usr") else Interpreter(program, prefix)

@@ -17,7 +17,6 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
 
 from nanoclaw.errors import SandboxError
@@ -26,7 +25,7 @@ from nanoclaw.sandbox.netns import NetnsHelper
 from nanoclaw.sandbox.plan import BLOB, LaunchPlan, Staging, host_environment, launch
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, end_processes, mark_of
 from nanoclaw.sandbox.runtimes.base import BoxLabel
-from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, ProcessBox
+from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, BoxPipes, ProcessBox
 from nanoclaw.sandbox.runtimes.seccomp import build_filter
 from nanoclaw.sandbox.spec import BOX_UID, MIB, Interpreter, Limits, SandboxSpec
 
@@ -84,7 +83,8 @@ class BubblewrapRuntime:
         uid = CHECK_UID if os.geteuid() == 0 else None
         spec = SandboxSpec((), {}, {}, Limits(), ("/usr/bin/true",), "/", uid, "check", ports=())
         plan = self._plan(program, spec, uid, (), ())
-        process = launch(plan, self._interpreter, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=-1)
+        quiet = subprocess.DEVNULL
+        process = launch(plan, self._interpreter, stdio=(quiet, quiet, subprocess.PIPE))
         try:
             _, stderr = process.communicate(timeout=CHECK_SECONDS)
         except subprocess.TimeoutExpired:
@@ -123,21 +123,20 @@ class BubblewrapRuntime:
     def _launch(
         self, program: str, spec: SandboxSpec, uid: int | None, label: BoxLabel, cgroup: BoxCgroup
     ) -> ProcessBox:
-        info_read, info_write = os.pipe()
-        block_read, block_write = os.pipe()
-        ours, theirs = (info_read, block_write), (info_write, block_read)
-        plan = self._plan(program, spec, uid, cgroup.procs_files, theirs)
+        ends = [os.pipe() for _ in range(5)]
+        (stdin, ours_in), (ours_out, stdout), (ours_err, stderr), (ours_info, info), (block, ours_block) = ends
         try:
-            pipe = subprocess.PIPE
-            process = launch(plan, self._interpreter, theirs, stdin=pipe, stdout=pipe, stderr=pipe)
-        except BaseException:  # boundary: no descriptor is left open when a start fails
-            os.close(info_read)
-            os.close(block_write)
+            plan = self._plan(program, spec, uid, cgroup.procs_files, (info, block))
+            process = launch(plan, self._interpreter, (info, block), (stdin, stdout, stderr))
+        except BaseException:  # boundary: no descriptor stays open when a start fails
+            for descriptor in (ours_in, ours_out, ours_err, ours_info, ours_block):
+                os.close(descriptor)
             raise
         finally:
-            os.close(info_write)
-            os.close(block_read)
-        return ProcessBox(label, process, *ours, cgroup, self._see_over)
+            for descriptor in (stdin, stdout, stderr, info, block):
+                os.close(descriptor)
+        pipes = BoxPipes(ours_in, ours_out, ours_err, ours_info, ours_block)
+        return ProcessBox(label, process, pipes, cgroup, self._see_over)
 
     def _plan(
         self, program: str, spec: SandboxSpec, uid: int | None, cgroups: tuple[str, ...], held: tuple[int, ...]
@@ -164,10 +163,11 @@ class BubblewrapRuntime:
         loop = asyncio.get_running_loop()
         made = loop.run_in_executor(None, self._helper.listen, pid, ports)
         try:
-            return await asyncio.shield(made)
+            await asyncio.wait((made,))
         except asyncio.CancelledError:
             made.add_done_callback(_close_listeners)  # they may come after we have gone
             raise
+        return made.result()
 
     def _record(self, box: ProcessBox, cgroup: BoxCgroup) -> None:
         marks = tuple(mark for mark in (mark_of(box.monitor_pid), mark_of(box.pid)) if mark is not None)
@@ -225,7 +225,7 @@ def box_options(spec: SandboxSpec, place: Callable[[Path], str]) -> tuple[str, .
     options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
     options += ["--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - in the box
     options += ["--perms", "1777", "--size", str(spec.limits.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108 - in the box
-    options += ["--symlink", "../tmp", "/var/tmp"]
+    options += ["--symlink", "../tmp", "/var/tmp"]  # noqa: S108 - in the box
     for mount in spec.mounts:
         options += ["--bind" if mount.writable else "--ro-bind", place(mount.source), mount.target]
     options += ["--remount-ro", "/dev", "--remount-ro", "/"]  # both are tmpfs without a size of our choosing
@@ -254,7 +254,7 @@ def _start_error(said: str) -> SandboxError:
     return SandboxError(text if text.startswith("The sandbox") else f"The sandbox did not start: {text}")
 
 
-def _close_listeners(made: asyncio.Future[list[socket.socket]] | Future[list[socket.socket]]) -> None:
+def _close_listeners(made: asyncio.Future[list[socket.socket]]) -> None:
     if not made.cancelled() and made.exception() is None:
         for listener in made.result():
             listener.close()

@@ -14,6 +14,7 @@ import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 import msgspec
 
@@ -36,6 +37,17 @@ class _Info(msgspec.Struct):
     """What bubblewrap tells on --info-fd; it tells more."""
 
     child: int = msgspec.field(name="child-pid")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPipes:
+    """The host's ends of a box's pipes."""
+
+    stdin: int
+    stdout: int
+    stderr: int
+    info: int
+    block: int
 
 
 class _Pipe:
@@ -93,14 +105,13 @@ class _Pipe:
 
 
 class ProcessBox:
-    """Implements `base.Box` over a Popen whose three pipes, info and block descriptors it takes over."""
+    """Implements `base.Box` over a Popen and the host's ends of its pipes, which it takes over."""
 
     def __init__(
         self,
         label: BoxLabel,
         process: subprocess.Popen[bytes],
-        info_fd: int,
-        block_fd: int,
+        pipes: BoxPipes,
         cgroup: BoxCgroup,
         on_over: Callable[[ProcessBox], None],
     ) -> None:
@@ -109,7 +120,7 @@ class ProcessBox:
         self.listeners: list[socket.socket] = []
         self._loop = asyncio.get_running_loop()
         self._process = process
-        self._block_fd: int | None = block_fd
+        self._block_fd: int | None = pipes.block
         self._cgroup = cgroup
         self._on_over = on_over
         self._exit: BoxExit | None = None
@@ -121,12 +132,11 @@ class ProcessBox:
         self._info = bytearray()
         self._told = asyncio.Event()
         self._tries = 0
-        assert process.stdin and process.stdout and process.stderr
-        self._stdin: int | None = _taken(process.stdin)
-        os.set_blocking(self._stdin, False)
-        self._out = _Pipe(_taken(process.stdout), self._take_bells)
-        self._err = _Pipe(_taken(process.stderr), self._take_stderr)
-        self._info_pipe = _Pipe(info_fd, self._take_info)
+        self._stdin: int | None = pipes.stdin
+        os.set_blocking(pipes.stdin, False)
+        self._out = _Pipe(pipes.stdout, self._take_bells)
+        self._err = _Pipe(pipes.stderr, self._take_stderr)
+        self._info_pipe = _Pipe(pipes.info, self._take_info)
         self._handles: set[int] = set()
         self._watch(process.pid)
 
@@ -176,8 +186,7 @@ class ProcessBox:
     async def wait(self) -> BoxExit:
         """Wait until every process of the box is gone."""
         await self._is_over.wait()
-        assert self._exit is not None
-        return self._exit
+        return self._exit or self._result()
 
     async def stop(self, grace_seconds: float) -> BoxExit:
         """Close stdin, give it `grace_seconds`, kill; SandboxError when it cannot be seen to be gone."""
@@ -267,11 +276,3 @@ class ProcessBox:
         self._info += data
         if not data or len(self._info) > INFO_BYTES or self._info.rstrip().endswith(b"}"):
             self._told.set()
-
-
-def _taken(stream: object) -> int:
-    """Take a Popen pipe's descriptor away from its file object, which would close it behind our back."""
-    assert hasattr(stream, "fileno")
-    descriptor = os.dup(stream.fileno())
-    stream.close()
-    return descriptor

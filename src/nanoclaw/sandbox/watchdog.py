@@ -1,0 +1,143 @@
+"""The disk limit of boxes: what bubblewrap cannot bound (security.md section 1.2, hole 6).
+
+In: boxes with their writable folders. Out: a box over its limit is killed with reason `disk`. A folder is walked only
+when its file system has lost as much space as the box may still take, and once a minute; between that a look costs
+one statvfs per file system. A walk goes by descriptors (mounts.open_beneath), so a link or a folder swapped under it
+leads nowhere; it counts blocks, not lengths.
+Never: a walk on the loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nanoclaw.clock import Clock
+from nanoclaw.log import Log
+from nanoclaw.sandbox.mounts import open_beneath
+from nanoclaw.sandbox.runtimes.base import Box, ExitReason
+
+LOOK_SECONDS = 2.0
+WALK_SECONDS = 60.0
+MOST_ENTRIES = 2_000_000  # more than this is over any limit
+MOST_DEPTH_BYTES = 4000  # openat2 takes no longer path; what lies deeper cannot be counted and is over any limit
+BLOCK = 512  # st_blocks' unit, whatever the file system's (stat(2))
+
+
+@dataclass(slots=True)
+class _Watched:
+    """One box under watch: `allowance` is what it may still take before a walk is due."""
+
+    box: Box
+    folders: tuple[Path, ...]
+    limit_bytes: int
+    allowance: int
+    free_then: int
+    walked_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a walk found. `is_whole` is False when it was too much to count."""
+
+    used_bytes: int
+    is_whole: bool
+
+
+def measure(folder: Path) -> Usage:
+    """Return the space a folder takes; blocks about 1 s per 200,000 files."""
+    try:
+        root = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return Usage(0, is_whole=True)
+    try:
+        return _measure(root)
+    finally:
+        os.close(root)
+
+
+def _measure(root: int) -> Usage:
+    used, entries = 0, 0
+    waiting, linked = ["."], set[int]()
+    while waiting:
+        relative = waiting.pop()
+        for name, found in _list(root, relative):
+            entries += 1
+            if entries > MOST_ENTRIES or len(relative) + len(name) > MOST_DEPTH_BYTES:
+                return Usage(used, is_whole=False)
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                if found.st_ino in linked:
+                    continue
+                linked.add(found.st_ino)
+            used += found.st_blocks * BLOCK
+            if stat.S_ISDIR(found.st_mode):
+                waiting.append(f"{relative}/{name}")
+    return Usage(used, is_whole=True)
+
+
+def _list(root: int, relative: str) -> list[tuple[str, os.stat_result]]:
+    """Return the entries of one folder; one that vanished or is closed to us counts nothing."""
+    try:
+        folder = open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return []
+    listed: list[tuple[str, os.stat_result]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(OSError):
+                    listed.append((entry.name, entry.stat(follow_symlinks=False)))
+    finally:
+        os.close(folder)
+    return listed
+
+
+class DiskWatchdog:
+    """A service of the host: `run` until stopped; `watch` a box once it is released."""
+
+    def __init__(self, clock: Clock, log: Log) -> None:
+        self._clock = clock
+        self._log = log
+        self._watched: list[_Watched] = []
+
+    def watch(self, box: Box, folders: Sequence[Path], limit_bytes: int) -> None:
+        """Keep `folders` together under `limit_bytes` until the box is forgotten."""
+        self._watched.append(_Watched(box, tuple(folders), limit_bytes, 0, 0, -WALK_SECONDS))
+
+    def forget(self, box: Box) -> None:
+        """Stop watching a box."""
+        self._watched = [watched for watched in self._watched if watched.box is not box]
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look every two seconds until `stop`."""
+        while not stop.is_set():
+            await self.look()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await stop.wait()
+
+    async def look(self) -> None:
+        """Walk what is due, and kill what is over its limit."""
+        for watched in list(self._watched):
+            free = _free_bytes(watched.folders[0])
+            now = self._clock.monotonic()
+            if watched.free_then - free < watched.allowance and now - watched.walked_at < WALK_SECONDS:
+                continue
+            usages = [await asyncio.to_thread(measure, folder) for folder in watched.folders]
+            used = sum(usage.used_bytes for usage in usages)
+            watched.allowance = watched.limit_bytes - used
+            watched.free_then, watched.walked_at = free, now
+            if watched.allowance < 0 or not all(usage.is_whole for usage in usages):
+                self.forget(watched.box)
+                self._log.warning("box.disk_exceeded", session=watched.box.label.session, used_bytes=used)
+                watched.box.kill(ExitReason.DISK)
+
+
+def _free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bfree * found.f_frsize
