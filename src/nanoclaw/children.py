@@ -23,6 +23,7 @@ from nanoclaw.gateway.client import GatewayFds, SpawnGateway, gateway_command
 from nanoclaw.log import Log
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, launch
 from nanoclaw.sandbox.spec import Interpreter
+from nanoclaw.supervise import wait_first
 
 SOURCE = Path(nanoclaw.__file__).resolve().parent
 REHEARSAL_BOOT = (
@@ -117,28 +118,22 @@ def _launch(
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
-    return launch(
-        plan,
-        own_interpreter(),
-        keep,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    stdio = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.PIPE)
+    return launch(plan, own_interpreter(), keep, stdio)
 
 
 class Rehearsal:
     """Keeps the rehearsal model running while there is no model key, and never while there is one."""
 
-    def __init__(self, config: Config, log: Log, announce: Callable[[int | None], None]) -> None:
+    def __init__(self, config: Config, log: Log) -> None:
         self._config = config
         self._log = log
-        self._announce = announce
+        self.announce: Callable[[int | None], None] = lambda port: None  # set by host.py: the gateway is told the port
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
         self.active = False
 
-    def model_key(self, present: bool) -> None:  # noqa: FBT001  the gateway client's callback
+    def model_key(self, present: bool) -> None:
         """Take note of whether the vault holds a model key."""
         if present:
             self._wanted.clear()
@@ -150,21 +145,21 @@ class Rehearsal:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set; a model that died is started again after a second."""
         while not stop.is_set():
-            await _first(self._wanted, stop)
+            await wait_first(self._wanted, stop)
             if stop.is_set():
                 return
             with socket.socket() as listener:
                 listener.bind(("127.0.0.1", 0))
                 listener.listen(128)
                 process = spawn_rehearsal(self._config, listener)
-                self._announce(listener.getsockname()[1])
+                self.announce(listener.getsockname()[1])
             self.active = True
             self._log.info("rehearsal.started", pid=process.pid)
             try:
                 await self._watch(process, stop)
             finally:
                 self.active = False
-                self._announce(None)
+                self.announce(None)
                 process.kill()
                 process.wait()
                 if process.stderr is not None:
@@ -176,7 +171,7 @@ class Rehearsal:
         descriptor = os.pidfd_open(process.pid)
         loop.add_reader(descriptor, gone.set)
         try:
-            await _first(gone, stop, self._unwanted)
+            await wait_first(gone, stop, self._unwanted)
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
@@ -187,22 +182,3 @@ class Rehearsal:
                     await stop.wait()
             except TimeoutError:
                 return
-
-
-async def _first(*events: asyncio.Event) -> None:
-    """Return when any of the events is set."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for event in events:
-                group.create_task(_raise_when_set(event))
-    except* _Set:
-        return
-
-
-class _Set(Exception):
-    """One of the events was set."""
-
-
-async def _raise_when_set(event: asyncio.Event) -> None:
-    await event.wait()
-    raise _Set

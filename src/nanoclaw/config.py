@@ -182,7 +182,7 @@ def read_settings(path: Path) -> Settings:
         return Settings()
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise OperatorError(f"{path} is not valid TOML: {error}. Mend that line, or delete the file") from error
-    known = {item.name: type(item.default) for item in fields(Settings)}
+    known: dict[str, type[object]] = {item.name: type(getattr(Settings(), item.name)) for item in fields(Settings)}
     for key, value in table.items():
         if key not in known:
             raise OperatorError(f"{path} has an unknown key {key!r}. Known keys: {', '.join(sorted(known))}")

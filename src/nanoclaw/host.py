@@ -12,9 +12,10 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
@@ -44,7 +45,7 @@ from nanoclaw.sandbox.spec import Limits, find_interpreter
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
-from nanoclaw.supervise import Supervisor, ThreadBlocking
+from nanoclaw.supervise import Supervisor, ThreadBlocking, wait_first
 
 DRAIN_SECONDS = 10.0
 STOP_GRACE_SECONDS = 3.0
@@ -59,14 +60,25 @@ def run_host(config: Config) -> int:
             asyncio.run(serve(config, log))
         finally:
             os.close(lock)
-    except* OperatorError as group:
-        sys.stderr.write(f"nanoclaw: {_first_words(group)}\n")
-        return 2
-    except* NanoClawError as group:
-        log.error("host.failed", error=_first_words(group))
-        sys.stderr.write(f"nanoclaw: the host stopped: {_first_words(group)}\n")
-        return 1
+    except (NanoClawError, BaseExceptionGroup) as error:
+        return report_end(error, log)
     return 0
+
+
+def report_end(error: BaseException, log: Log) -> int:
+    """Say on stderr why the host ended; return the exit code. What is not ours to explain is raised again."""
+    cause: BaseException = error
+    while isinstance(cause, BaseExceptionGroup):
+        inner = cast("BaseExceptionGroup[BaseException]", cause)
+        cause = inner.exceptions[0]
+    if not isinstance(cause, NanoClawError):
+        raise error
+    if isinstance(cause, OperatorError):
+        sys.stderr.write(f"nanoclaw: {cause}\n")
+        return 2
+    log.error("host.failed", error=str(cause))
+    sys.stderr.write(f"nanoclaw: the host stopped: {cause}\n")
+    return 1
 
 
 def take_lock(config: Config) -> int:
@@ -155,36 +167,45 @@ class Host:
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
+        ready = asyncio.Event()
         await self.supervisor.run(
             {
                 "gateway": self.gateway.run,
                 "rehearsal": self.rehearsal.run,
-                "path": lambda stop: self._run_path(stop, began),
+                "recover": lambda _: self._recover(ready, began),
+                "terminal": lambda stop: self._when(ready, stop, self.terminal.run(self.receiver, stop)),
+                "sweep": lambda stop: self._when(ready, stop, self.sweep.run(stop)),
             },
             self._drain,
         )
         await self.runtime.close()
 
-    async def _run_path(self, stop: asyncio.Event, began: float) -> None:
+    async def _recover(self, ready: asyncio.Event, began: float) -> None:
         ended = await self.runtime.end_orphans(self.means.config.install)
         if ended:
             self.means.log.warning("box.orphans_ended", count=ended)
         await self.gateway.wait_ready()
         await self.runs.recover()
         await self.deliver.recover()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.terminal.run(self.receiver, stop), name="terminal")
-            group.create_task(self.sweep.run(stop), name="sweep")
-            took = int((self.means.clock.monotonic() - began) * 1000)
-            self.means.log.info("host.started", pid=os.getpid(), home=str(self.means.config.paths.home), took_ms=took)
-            gc.freeze()  # what was made at start-up is not looked at again by every collection
+        ready.set()
+        took = int((self.means.clock.monotonic() - began) * 1000)
+        self.means.log.info("host.started", pid=os.getpid(), home=str(self.means.config.paths.home), took_ms=took)
+        gc.freeze()  # what was made at start-up is not looked at again by every collection
+
+    async def _when(self, ready: asyncio.Event, stop: asyncio.Event, service: Coroutine[Any, Any, None]) -> None:
+        try:
+            await wait_first(ready, stop)
+            if not stop.is_set():
+                await service
+        finally:
+            service.close()
 
     async def _drain(self) -> None:
         self.wake.close()
+        stops = [self.runs.stop(run, RunEnd.STOPPED, STOP_GRACE_SECONDS) for run in self.live]
         try:
-            async with asyncio.timeout(DRAIN_SECONDS), asyncio.TaskGroup() as group:
-                for run in self.live:
-                    group.create_task(self.runs.stop(run, RunEnd.STOPPED, STOP_GRACE_SECONDS))
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await asyncio.gather(*stops)
         except TimeoutError:
             self.means.log.warning("host.drain_timed_out", runs=len(self.live))
 
@@ -193,8 +214,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     """Build the parts; raises OperatorError with what mends it."""
     config, log, tables, store = means.config, means.log, means.tables, means.store
     # channels
-    rehearsal_announce: list[Callable[[int | None], None]] = []
-    rehearsal = Rehearsal(config, log, lambda port: rehearsal_announce[0](port))
+    rehearsal = Rehearsal(config, log)
     terminal = TerminalChannel(
         config.paths.terminal_socket,
         StoreFeed(store, tables, lambda: rehearsal.active),
@@ -213,7 +233,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         on_log=lambda line: log.warning("gateway.said", line=line),
         on_model_key=rehearsal.model_key,
     )
-    rehearsal_announce.append(gateway.set_rehearsal)
+    rehearsal.announce = gateway.set_rehearsal
     # sandbox
     try:
         interpreter = find_interpreter()
@@ -252,13 +272,4 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     runs.wake = wake.hint
     receiver = Receiver(terminal.name, store, tables, means.clock, log, wake=wake.hint, reached=means.reached)
     sweep = Sweep(means, live, runs, wake, deliver)
-    return Host(
-        means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep
-    )
-
-
-def _first_words(group: BaseExceptionGroup[NanoClawError]) -> str:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error)
+    return Host(means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep)

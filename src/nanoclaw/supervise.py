@@ -87,3 +87,14 @@ class Supervisor:
             self._log.warning("host.killed", signal=number)
             os._exit(128 + number)
         asked.set()
+
+
+async def wait_first(*events: asyncio.Event) -> None:
+    """Return when any of the events is set."""
+    tasks = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

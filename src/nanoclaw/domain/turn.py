@@ -1,7 +1,7 @@
 """The life of an accepted message and of a delivery; retry rules and outcomes.
 
-    inbox     queued -> claimed -> done | dead          claimed -> queued (run over; the next claim is attempt + 1)
-    delivery  pending -> sending -> sent | failed       after a crash: sending -> unknown -> sent | pending
+inbox     queued -> claimed -> done | dead          claimed -> queued (run over; the next claim is attempt + 1)
+delivery  pending -> sending -> sent | failed       after a crash: sending -> unknown -> sent | pending
 """
 
 from __future__ import annotations

@@ -26,9 +26,7 @@ class Claimed:
     charge: str
 
 
-def claim(
-    connection: sqlite3.Connection, tables: Tables, session: str, run: tuple[int, str], now: int
-) -> Claimed:
+def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tuple[int, str], now: int) -> Claimed:
     """Claim what waits for run (fence, agent group) and return it as the box sees it."""
     fence, agent_group = run
     if tables.inbox.claim(connection, session, fence, now) == 0:
@@ -38,9 +36,7 @@ def claim(
     return Claimed(tuple(_inbound_row(connection, tables, (session, agent_group), row) for row in rows), charge)
 
 
-def _inbound_row(
-    connection: sqlite3.Connection, tables: Tables, owner: tuple[str, str], row: ClaimedRow
-) -> InboundRow:
+def _inbound_row(connection: sqlite3.Connection, tables: Tables, owner: tuple[str, str], row: ClaimedRow) -> InboundRow:
     session, agent_group = owner
     content = row.content
     if content is None:

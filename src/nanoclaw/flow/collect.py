@@ -76,9 +76,7 @@ class Collect:
         done.claimed = self._tables.inbox.count_claimed(connection, run.session, run.fence)
         return done
 
-    def _take_message(
-        self, connection: sqlite3.Connection, run: RunKey, message: OutMessage, done: Collected
-    ) -> None:
+    def _take_message(self, connection: sqlite3.Connection, run: RunKey, message: OutMessage, done: Collected) -> None:
         place = None
         if message.reply_to is not None:
             place = self._tables.inbox.place(connection, run.session, message.reply_to)
@@ -165,9 +163,7 @@ class Collect:
         if end.words and row.trigger and row.chat is not None:
             self.say(connection, claim, (row, end.words), done)
 
-    def say(
-        self, connection: sqlite3.Connection, claim: Claim, what: tuple[ClaimedRow, str], done: Collected
-    ) -> None:
+    def say(self, connection: sqlite3.Connection, claim: Claim, what: tuple[ClaimedRow, str], done: Collected) -> None:
         """Queue the host's own words in answer to a row."""
         row, words = what
         if row.chat is None:

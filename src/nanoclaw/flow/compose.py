@@ -1,7 +1,7 @@
 """What the host writes for an agent group before its box starts: instructions, settings, and the first workspace.
 
 In: the agent group and its folders.
-Out: `compose/<folder>/` (CLAUDE.md, managed-settings.json), mounted read-only; the workspace and home of the first start.
+Out: `compose/<folder>/` (CLAUDE.md, managed-settings.json), mounted read-only; workspace and home of the first start.
 Writes: those files; below a workspace only at a group's first start, below a home only the folder itself.
 Never: opens, follows or replaces anything a box could have made.
 Fails: OSError, which ends the start of the run and is told in the chat.
@@ -53,7 +53,9 @@ def decide_instructions(group: AgentGroup) -> str:
 
 def decide_agent_settings() -> str:
     """Return the managed settings of the agent CLI: what a workspace cannot override."""
-    return json.dumps({"allowManagedHooksOnly": True, "includeCoAuthoredBy": False, "cleanupPeriodDays": 3650}, indent=2)
+    return json.dumps(
+        {"allowManagedHooksOnly": True, "includeCoAuthoredBy": False, "cleanupPeriodDays": 3650}, indent=2
+    )
 
 
 def prepare_places(config: Config, group: AgentGroup, session: str) -> Places:

@@ -129,9 +129,7 @@ class Deliver:
 
     async def _retry(self, delivery: Delivery, error: PlatformError) -> None:
         now = self._clock.now_ms()
-        retry_at = decide_delivery_retry(
-            delivery.attempt, now, error.retry_after_seconds, permanent=error.permanent
-        )
+        retry_at = decide_delivery_retry(delivery.attempt, now, error.retry_after_seconds, permanent=error.permanent)
         if retry_at is None:
             self._log.error("delivery.failed", delivery=delivery.id, attempt=delivery.attempt, error=str(error))
             await self._store.write(

@@ -78,9 +78,7 @@ class Ender:
         except StaleClaim:
             return run
         except (AgentFault, MailboxBusy, SandboxError, OSError) as error:
-            self._means.log.warning(
-                "mailbox.refused", session=run.key.session, run=run.key.fence, error=str(error)
-            )
+            self._means.log.warning("mailbox.refused", session=run.key.session, run=run.key.fence, error=str(error))
             blamed = run.end if run.end.blames_agent else RunEnd.FAULT
             return EndedRun(run.key, run.group, run.mailbox, counters, blamed, run.detail or str(error))
 
@@ -115,7 +113,7 @@ class Ender:
 
 
 def remove_leftovers(sessions: Path, live: set[tuple[str, int]]) -> int:
-    """Remove folders of runs that are over (`live`: (session, fence) of those that are not); return how many. Blocks."""
+    """Remove folders of runs that are over (all but `live`: (session, fence)); return how many. Blocks."""
     count = 0
     for folder in sessions.glob("*/*/runs/*"):
         session, fence = folder.parent.parent.name, folder.name

@@ -45,7 +45,7 @@ class Notify:
         elif (watcher := self._watchers.get(known.channel_type)) is not None:
             watcher(known.platform_id)
 
-    def typing(self, chat: str, active: bool) -> None:  # noqa: FBT001  a callback's one value
+    def typing(self, chat: str, active: bool) -> None:
         """Show or hide the sign that the agent is at work."""
         self._spawn(self._type(chat, active=active), f"typing {chat}")
 
@@ -62,9 +62,7 @@ class Notify:
     async def _load(self, chat: str) -> Chat | None:
         if chat not in self._known:
             try:
-                self._known[chat] = await self._store.read(
-                    lambda connection: self._tables.chats.get(connection, chat)
-                )
+                self._known[chat] = await self._store.read(lambda connection: self._tables.chats.get(connection, chat))
             except StoreError:
                 return None
         return self._known[chat]

@@ -68,9 +68,7 @@ class Receiver:
             self._wake(session)
         return done.accepted
 
-    def _take(
-        self, connection: sqlite3.Connection, batch: Sequence[Incoming], cursor: str | None, now: int
-    ) -> _Batch:
+    def _take(self, connection: sqlite3.Connection, batch: Sequence[Incoming], cursor: str | None, now: int) -> _Batch:
         done = _Batch([], {})
         for incoming in batch:
             done.accepted.append(self._take_one(connection, incoming, now, done))
@@ -80,9 +78,7 @@ class Receiver:
 
     def _take_one(self, connection: sqlite3.Connection, incoming: Incoming, now: int, done: _Batch) -> Accepted:
         tables = self._tables
-        sender = Sender(
-            self._channel, incoming.sender, find_sender(connection, tables, self._channel, incoming)
-        )
+        sender = Sender(self._channel, incoming.sender, find_sender(connection, tables, self._channel, incoming))
         chat = find_chat(connection, tables, self._channel, incoming, now)
         if chat is None:
             refusal = Deny("no_agent_wired", "No agent is connected to this chat.")

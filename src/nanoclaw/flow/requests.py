@@ -39,9 +39,7 @@ class Requests:
         self._tables = tables
         self._handlers = handlers
 
-    def handle(
-        self, connection: sqlite3.Connection, caller: tuple[str, str], request: OutRequest, now: int
-    ) -> None:
+    def handle(self, connection: sqlite3.Connection, caller: tuple[str, str], request: OutRequest, now: int) -> None:
         """Answer one request."""
         handler = self._handlers.get(request.action)
         if handler is None:
@@ -55,9 +53,7 @@ class Requests:
             answer = (request.action, *handler(connection, caller, request.arguments, now))
         self.tell_agent(connection, caller[0], answer, now)
 
-    def tell_agent(
-        self, connection: sqlite3.Connection, session: str, answer: tuple[str, str, str], now: int
-    ) -> None:
+    def tell_agent(self, connection: sqlite3.Connection, session: str, answer: tuple[str, str, str], now: int) -> None:
         """Queue a note (action, status, text) for a session's agent; it rides along with its next message."""
         action, status, text = answer
         row = NewRow(

@@ -59,7 +59,9 @@ def find_chat(
     if chat is not None or channel != TERMINAL:
         return chat
     group = tables.groups.find_by_folder(connection, DEFAULT_FOLDER)
-    if group is None or not tables.people.is_known(connection, find_sender(connection, tables, channel, incoming), group):
+    if group is None or not tables.people.is_known(
+        connection, find_sender(connection, tables, channel, incoming), group
+    ):
         return None
     chat = tables.chats.add(connection, channel, incoming.chat_id, now, is_group=False)
     tables.chats.wire(connection, chat, group, now)

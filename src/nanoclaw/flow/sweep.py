@@ -56,9 +56,7 @@ def decide_eviction(runs: list[RunView], free_mb: int | None, floor_mb: int) -> 
 class Sweep:
     """The repairing look behind every hint."""
 
-    def __init__(
-        self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver
-    ) -> None:
+    def __init__(self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver) -> None:
         self._means = means
         self._live = live
         self._runs = runs
@@ -82,9 +80,7 @@ class Sweep:
         """One look."""
         means = self._means
         now_ms = means.clock.now_ms()
-        for session in await means.store.read(
-            lambda connection: means.tables.sessions.list_due(connection, now_ms)
-        ):
+        for session in await means.store.read(lambda connection: means.tables.sessions.list_due(connection, now_ms)):
             self._wake.hint(session)
         await self._deliver.look()
         runs = [run for run in self._live if run.ending is None]

@@ -56,9 +56,7 @@ class Audit:
         previous, after, checked = FIRST, 0, 0
         while rows := self._sql.rows(connection, "list_rows", after=after, most=1000):
             for row in rows:
-                entry = Entry(
-                    row["at"], row["event"], row["actor"], row["subject"], row["verdict"], row["reason"]
-                )
+                entry = Entry(row["at"], row["event"], row["actor"], row["subject"], row["verdict"], row["reason"])
                 if row["previous"] != previous or row["hash"] != chain_hash(previous, entry):
                     return checked, int(row["n"])
                 previous, after, checked = row["hash"], row["n"], checked + 1

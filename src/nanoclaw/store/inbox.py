@@ -99,9 +99,7 @@ class Inbox:
 
     def claim(self, connection: sqlite3.Connection, session: str, run: int, now: int) -> int:
         """queued -> claimed for a run, in order; return how many."""
-        return self._sql.change(
-            connection, "claim_rows", session_id=session, run=run, now=now, most=MOST_CLAIMED
-        )
+        return self._sql.change(connection, "claim_rows", session_id=session, run=run, now=now, most=MOST_CLAIMED)
 
     def claimed(self, connection: sqlite3.Connection, session: str, run: int) -> list[ClaimedRow]:
         """Return the rows a run holds, in order."""

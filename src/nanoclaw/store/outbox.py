@@ -145,9 +145,7 @@ class Outbox:
 
     def resend_unknown(self, connection: sqlite3.Connection, channel_type: str, *, mark: bool) -> int:
         """unknown -> pending for a channel that cannot tell; `mark`: it could be a duplicate."""
-        return self._sql.change(
-            connection, "resend_unknown", channel_type=channel_type, maybe_duplicate=int(mark)
-        )
+        return self._sql.change(connection, "resend_unknown", channel_type=channel_type, maybe_duplicate=int(mark))
 
     def sent_anything(self, connection: sqlite3.Connection, session: str, turn: str, reply_to: str) -> bool:
         """Return whether a turn, or an earlier attempt at a row, has said anything."""

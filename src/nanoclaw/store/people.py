@@ -41,9 +41,7 @@ class People:
         row = self._sql.row(connection, "find_owner")
         return UserId(row["user_id"]) if row else None
 
-    def add(
-        self, connection: sqlite3.Connection, name: str, channel_type: str, handle: str, now: int
-    ) -> UserId:
+    def add(self, connection: sqlite3.Connection, name: str, channel_type: str, handle: str, now: int) -> UserId:
         """Make a user with one identity."""
         user = UserId(self._new_id())
         self._sql.change(connection, "insert_user", id=user, name=name, now=now)

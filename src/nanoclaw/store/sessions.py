@@ -111,9 +111,7 @@ class Sessions:
         self, connection: sqlite3.Connection, session: str, fence: int, now: int, *, not_before: int = 0
     ) -> bool:
         """Any state -> over. Returns False when it was over already."""
-        changed = self._sql.change(
-            connection, "set_over", id=session, fence=fence, now=now, not_before=not_before
-        )
+        changed = self._sql.change(connection, "set_over", id=session, fence=fence, now=now, not_before=not_before)
         return changed == 1
 
     def set_collected(

@@ -15,10 +15,9 @@ class Sql:
     """The named queries of one file."""
 
     def __init__(self, name: str) -> None:
-        queries = aiosql.from_path(Path(__file__).with_name(name), "sqlite3", mandatory_parameters=False)
-        self._text = {
-            query: cast("str", cast("Any", getattr(queries, query)).sql) for query in queries.available_queries
-        }
+        load = cast("Any", aiosql.from_path)  # its own types are incomplete
+        queries = load(Path(__file__).with_name(name), "sqlite3", mandatory_parameters=False)
+        self._text: dict[str, str] = {query: getattr(queries, query).sql for query in queries.available_queries}
 
     def rows(self, connection: sqlite3.Connection, query: str, **parameters: Value) -> list[sqlite3.Row]:
         """Run a query and return all its rows."""
