@@ -1,0 +1,57 @@
+"""What all tests share: the three tiers, and a detector of blocked event loops.
+
+Tiers: the default one runs everything without a mark; `--ci` adds tests marked `ci`, `--long` those marked `long`
+(and `ci`). The event loop is never blocked over 50 ms; `tests/loop_watch.py` says how that is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.loop_watch import LoopWatch
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("tiers")
+    group.addoption("--ci", action="store_true", help="run the tests marked `ci` too: servers, docker, many kills")
+    group.addoption("--long", action="store_true", help="run the tests marked `long` (and `ci`) too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "blocks_loop(reason): this test may block its event loop, and says why")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    long = config.getoption("--long")
+    left_out = {mark for mark, on in (("ci", long or config.getoption("--ci")), ("long", long)) if not on}
+    kept = [item for item in items if not left_out & {mark.name for mark in item.iter_markers()}]
+    dropped = [item for item in items if item not in set(kept)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+WATCH = LoopWatch()
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], object]]:
+    return {"watched": WATCH.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test whose event loop was blocked; a test that must block it is marked `blocks_loop(reason)`."""
+    WATCH.blocks.clear()
+    yield
+    blocks = list(WATCH.blocks)
+    if blocks and request.node.get_closest_marker("blocks_loop") is None:
+        pytest.fail("\n".join(str(block) for block in blocks), pytrace=False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loop_watch() -> Iterator[LoopWatch]:
+    """The detector itself, for the test that shows that it can fail."""
+    with WATCH.sampling():
+        yield WATCH
