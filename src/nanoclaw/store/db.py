@@ -39,7 +39,6 @@ def open_connection(path: Path, *, read_only: bool = False) -> sqlite3.Connectio
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")  # off by default in SQLite
-    connection.execute("PRAGMA trusted_schema = OFF")  # no function with side effects runs from a schema
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
         connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power loss
