@@ -114,21 +114,30 @@ def create_cgroup(hierarchies: tuple[Hierarchy, ...], install: str, name: str, l
     folders: list[tuple[Path, int]] = []
     try:
         for hierarchy in hierarchies:
-            parent = hierarchy.folder / f"nanoclaw-{install}"
-            parent.mkdir(exist_ok=True)
-            if hierarchy.version == 2:
-                _enable(hierarchy.folder, hierarchy.controllers)
-                _enable(parent, hierarchy.controllers)
-            folder = parent / name
-            folder.mkdir(exist_ok=True)
+            folder = _make_folder(hierarchy, f"nanoclaw-{install}", name)
             folders.append((folder, hierarchy.version))
-            for file, value, is_needed in _settings(hierarchy, limits):
-                if is_needed or (folder / file).exists():
-                    (folder / file).write_text(value)
+            _set_limits(folder, hierarchy, limits)
     except OSError as error:
         BoxCgroup(tuple(folders)).remove()
         raise SandboxError(f"The sandbox's limits could not be set: {error}") from None
     return BoxCgroup(tuple(folders))
+
+
+def _make_folder(hierarchy: Hierarchy, install: str, name: str) -> Path:
+    parent = hierarchy.folder / install
+    parent.mkdir(exist_ok=True)
+    if hierarchy.version == 2:
+        _enable(hierarchy.folder, hierarchy.controllers)
+        _enable(parent, hierarchy.controllers)
+    folder = parent / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _set_limits(folder: Path, hierarchy: Hierarchy, limits: Limits) -> None:
+    for file, value, is_needed in _settings(hierarchy, limits):
+        if is_needed or (folder / file).exists():
+            (folder / file).write_text(value)
 
 
 def remove_orphans(hierarchies: tuple[Hierarchy, ...], install: str, live: set[str]) -> int:

@@ -15,7 +15,7 @@ from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.launch import STAGE
 from nanoclaw.sandbox.spec import Interpreter
 
-LAUNCHER = Path(__file__).with_name("launch.py")
+LAUNCHER = "launch.py"  # beside this file
 RUN_MODULE = (
     "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':');"
     "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
@@ -127,7 +127,7 @@ def launch(
     try:
         _write_all(descriptor, plan.to_bytes(os.getpid()))
         return subprocess.Popen(
-            [str(interpreter.program), "-I", "-S", str(LAUNCHER), str(descriptor)],
+            [str(interpreter.program), "-I", "-S", str(Path(__file__).with_name(LAUNCHER)), str(descriptor)],
             stdin=stdio[0],
             stdout=stdio[1],
             stderr=stdio[2],

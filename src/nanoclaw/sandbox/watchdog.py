@@ -25,7 +25,7 @@ from nanoclaw.sandbox.runtimes.base import Box, ExitReason
 LOOK_SECONDS = 2.0
 WALK_SECONDS = 60.0
 MOST_ENTRIES = 2_000_000  # more than this is over any limit
-MOST_DEPTH_BYTES = 4000  # openat2 takes no longer path; what lies deeper cannot be counted and is over any limit
+MOST_PATH_BYTES = 4000  # openat2 takes no longer path; what lies deeper cannot be counted and is over any limit
 BLOCK = 512  # st_blocks' unit, whatever the file system's (stat(2))
 
 
@@ -68,33 +68,55 @@ def _measure(root: int) -> Usage:
         relative = waiting.pop()
         for name, found in _list(root, relative):
             entries += 1
-            if entries > MOST_ENTRIES or len(relative) + len(name) > MOST_DEPTH_BYTES:
+            path = f"{relative}/{name}"
+            if entries > MOST_ENTRIES or len(os.fsencode(path)) > MOST_PATH_BYTES:
                 return Usage(used, is_whole=False)
-            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
-                if found.st_ino in linked:
-                    continue
-                linked.add(found.st_ino)
-            used += found.st_blocks * BLOCK
             if stat.S_ISDIR(found.st_mode):
-                waiting.append(f"{relative}/{name}")
+                waiting.append(path)
+            used += found.st_blocks * BLOCK if _is_first_seen(found, linked) else 0
     return Usage(used, is_whole=True)
 
 
+def _is_first_seen(found: os.stat_result, linked: set[int]) -> bool:
+    """Whether a file's space is not counted yet under another of its names."""
+    if found.st_nlink == 1 or stat.S_ISDIR(found.st_mode):
+        return True
+    is_new = found.st_ino not in linked
+    linked.add(found.st_ino)
+    return is_new
+
+
 def _list(root: int, relative: str) -> list[tuple[str, os.stat_result]]:
-    """Return the entries of one folder; one that vanished or is closed to us counts nothing."""
+    """Return the entries of one folder; what vanished meanwhile counts nothing."""
     try:
-        folder = open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)
+        folder = _open_folder(root, relative)
     except OSError:
         return []
-    listed: list[tuple[str, os.stat_result]] = []
     try:
         with os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(OSError):
-                    listed.append((entry.name, entry.stat(follow_symlinks=False)))
+            return [(entry.name, found) for entry in entries if (found := _stat_of(entry)) is not None]
     finally:
         os.close(folder)
-    return listed
+
+
+def _stat_of(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _open_folder(root: int, relative: str) -> int:
+    """Open a folder to list it; one that the box closed to its own uid (and so to a host of the same) is opened up."""
+    try:
+        return open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        handle = open_beneath(root, relative, os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.chmod(f"/proc/self/fd/{handle}", 0o700)
+    finally:
+        os.close(handle)
+    return open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)
 
 
 class DiskWatchdog:

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup, create_cgroup, find_hierarchies, remove_orphans
+from nanoclaw.sandbox.launch import BLOB
 from nanoclaw.sandbox.netns import NetnsHelper
-from nanoclaw.sandbox.plan import BLOB, LaunchPlan, Staging, host_environment, launch
+from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, end_processes, mark_of
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, BoxPipes, ProcessBox
