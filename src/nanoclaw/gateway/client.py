@@ -18,7 +18,7 @@ import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import msgspec
 
@@ -27,9 +27,8 @@ from nanoclaw.gateway import control
 
 BOOT = "import sys; sys.path[:0] = sys.argv[1].split(':'); from nanoclaw.gateway.main import main; sys.exit(main(sys.argv[2:]))"
 STOP_SECONDS = 3.0
-LONG_LIFE_SECONDS = 5.0
-RESTART_SECONDS = (0.05, 0.5, 2.0, 5.0)
-LOG_TAIL_LINES = 20
+STEADY_SECONDS = 1.0  # a gateway that lived this long is started again at once, a shorter life backs off
+RESTART_SECONDS = (0.05, 0.2, 0.5, 2.0, 5.0)
 EXIT_OPERATOR = 2
 
 
@@ -102,10 +101,11 @@ class _Life:
     """One gateway process, from its start until it was reaped."""
 
     process: subprocess.Popen[bytes]
+    log: IO[bytes]
     channel: control.ControlChannel[control.GatewayEvent]
     pidfd: int
     started_at: float
-    stderr: bytes = b""
+    unfinished_line: bytes = b""
 
 
 class GatewayClient:
@@ -141,7 +141,7 @@ class GatewayClient:
         self._refusal: str | None = None
         self._settled = asyncio.Event()
         self._ended = asyncio.Event()
-        self._tail: list[str] = []
+        self._last_line = ""
 
     @property
     def pid(self) -> int | None:
@@ -207,15 +207,25 @@ class GatewayClient:
             return
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        try:
             process = self._spawn(GatewayFds(theirs, self._admin))
-        channel = control.ControlChannel(ours, control.GatewayEvent, self._received, self._lost)
-        life = _Life(process, channel, os.pidfd_open(process.pid), loop.time())
+        except OSError as error:
+            ours.close()
+            self._on_log(f"gateway.start_failed error={error.strerror!r}")
+            self._start_later()
+            return
+        finally:
+            theirs.close()
+        if process.stderr is None:
+            raise TypeError("the gateway's stderr must be a pipe")
+        channel = control.ControlChannel[control.GatewayEvent](
+            ours, control.GatewayEvent, self._received, self._lost
+        )
+        life = _Life(process, process.stderr, channel, os.pidfd_open(process.pid), loop.time())
         self._life = life
         self._ended.clear()
-        if process.stderr is not None:
-            os.set_blocking(process.stderr.fileno(), False)
-            loop.add_reader(process.stderr.fileno(), self._read_log, life)
+        os.set_blocking(life.log.fileno(), False)
+        loop.add_reader(life.log.fileno(), self._read_log, life)
         loop.add_reader(life.pidfd, self._exited, life)
         self._send(control.RehearsalAt(self._rehearsal))
         for grant, sockets in self._grants.values():
@@ -244,25 +254,25 @@ class GatewayClient:
             self._on_model_key(present)
 
     def _lost(self, reason: str) -> None:
-        """The control socket broke: the process ends by itself, or is ended."""
-        self.ready.clear()
+        """The control socket broke: a gateway that cannot be told of turns is no use; end it, the next one is told."""
         if self._life is not None and not self._stopping:
+            self._on_log(f"gateway.lost reason={reason!r}")
             self._life.process.kill()
 
     def _read_log(self, life: _Life) -> None:
-        assert life.process.stderr is not None
         try:
-            data = os.read(life.process.stderr.fileno(), 65536)
+            data = os.read(life.log.fileno(), 65536)
         except BlockingIOError:
             return
         if not data:
-            asyncio.get_running_loop().remove_reader(life.process.stderr.fileno())
-        *lines, life.stderr = (life.stderr + data).split(b"\n")
-        life.stderr = life.stderr[-65536:]
+            asyncio.get_running_loop().remove_reader(life.log.fileno())
+        self._log_bytes(life, data)
+
+    def _log_bytes(self, life: _Life, data: bytes) -> None:
+        *lines, life.unfinished_line = (life.unfinished_line[-65536:] + data).split(b"\n")
         for line in lines:
-            text = line.decode(errors="replace")
-            self._tail = [*self._tail[1 - LOG_TAIL_LINES :], text]
-            self._on_log(text)
+            self._last_line = line.decode(errors="replace")
+            self._on_log(self._last_line)
 
     def _exited(self, life: _Life) -> None:
         """The process is gone: reap it, and start the next one unless the host stops."""
@@ -270,8 +280,11 @@ class GatewayClient:
         loop.remove_reader(life.pidfd)
         os.close(life.pidfd)
         code = life.process.wait()
-        if life.process.stderr is not None:
-            self._drain_log(life)
+        loop.remove_reader(life.log.fileno())
+        with contextlib.suppress(BlockingIOError):
+            while rest := os.read(life.log.fileno(), 65536):
+                self._log_bytes(life, rest)
+        life.log.close()
         life.channel.close()
         self._life = None
         was_ready = self.ready.is_set()
@@ -281,28 +294,21 @@ class GatewayClient:
             return
         self._on_log(f"gateway.exited code={code}")
         if code == EXIT_OPERATOR and not was_ready:
-            self._refusal = self._tail[-1] if self._tail else "The gateway did not start; see its log."
+            self._refusal = self._last_line or "The gateway did not start; see its log."
             self._settled.set()
-        lived = loop.time() - life.started_at
-        self._failures = 0 if lived > LONG_LIFE_SECONDS else self._failures + 1
-        loop.call_later(RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS) - 1)], self._start)
+        if loop.time() - life.started_at > STEADY_SECONDS:
+            self._failures = 0
+        self._start_later()
 
-    def _drain_log(self, life: _Life) -> None:
-        assert life.process.stderr is not None
-        number = life.process.stderr.fileno()
-        asyncio.get_running_loop().remove_reader(number)
-        with contextlib.suppress(OSError):
-            while rest := os.read(number, 65536):
-                life.stderr += rest
-        for line in life.stderr.splitlines():
-            self._tail = [*self._tail[1 - LOG_TAIL_LINES :], line.decode(errors="replace")]
-            self._on_log(self._tail[-1])
-        life.process.stderr.close()
+    def _start_later(self) -> None:
+        delay = RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS) - 1)]
+        self._failures += 1
+        asyncio.get_running_loop().call_later(delay, self._start)
 
     async def _end(self) -> None:
         if self._life is not None:
             process = self._life.process
-            self._life.channel.close()
+            self._life.channel.close()  # the gateway ends by itself when it reads the end of this
             try:
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._ended.wait()

@@ -1,0 +1,109 @@
+"""The operator's socket: secrets are set and listed, the audit is shown and checked. Root and the host's user only.
+
+In: JSON lines, one request each (control.py). Out: one `AdminReply` a line. Writes: the vault, the ledger.
+Never: shows a value. Fails: a plain sentence in the reply; a peer of another user is closed without one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from nanoclaw.clock import Clock
+from nanoclaw.errors import NanoClawError
+from nanoclaw.gateway import control
+from nanoclaw.gateway.ledger import Entry, Event, Ledger
+from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.vault import StoredSecret, Vault
+
+IDLE_SECONDS = 30.0
+_PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
+
+
+@dataclass(frozen=True, slots=True)
+class AdminDesk:
+    """What requests work on. `changed` is called after the vault has changed."""
+
+    vault: Vault
+    ledger: Ledger
+    clock: Clock
+    allowed_uid: int
+    describe: Callable[[], control.GatewayStatus]
+    changed: Callable[[], None]
+    turn: asyncio.Lock  # one change of the vault at a time
+
+
+async def serve_admin(desk: AdminDesk, sock: socket.socket) -> None:
+    """Serve one accepted connection until it ends or is idle for 30 s."""
+    with sock:
+        uid = peer_uid(sock)
+        if uid not in {0, desk.allowed_uid}:
+            return
+        reader, writer = await asyncio.open_connection(sock=sock, limit=control.ADMIN_LINE_BYTES)
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                while line := await reader.readline():
+                    writer.write(msgspec.json.encode(await _answer(desk, line, uid)) + b"\n")
+                    await writer.drain()
+        except (OSError, TimeoutError, ValueError):
+            pass  # gone, idle, or a line beyond every request's length
+        finally:
+            writer.close()
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Return the uid of the process at the other end of a unix socket."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    return _PEER.unpack(raw)[1]
+
+
+async def _answer(desk: AdminDesk, line: bytes, uid: int) -> control.AdminReply:
+    try:
+        request = msgspec.json.decode(line, type=control.AdminRequest)
+    except msgspec.DecodeError as error:
+        return control.AdminReply(ok=False, error=f"The gateway did not understand this request: {error}.")
+    try:
+        result = await _perform(desk, request, uid)
+    except NanoClawError as error:
+        return control.AdminReply(ok=False, error=str(error))
+    return control.AdminReply(ok=True, result=msgspec.Raw(msgspec.json.encode(result)))
+
+
+async def _perform(desk: AdminDesk, request: control.AdminRequest, uid: int) -> object:
+    match request:
+        case control.VaultSet(name=name, value=value, hosts=hosts):
+            async with desk.turn:
+                stored = await asyncio.to_thread(desk.vault.put, name, value, hosts, desk.clock.now_ms())
+            await _note(desk, "vault.set", f"{name} for {', '.join(stored.hosts)}", uid)
+            return _line(stored)
+        case control.VaultRemove(name=name):
+            async with desk.turn:
+                await asyncio.to_thread(desk.vault.remove, name)
+            await _note(desk, "vault.rm", name, uid)
+            return True
+        case control.VaultList():
+            return [_line(stored) for stored in desk.vault.list_stored()]
+        case control.AuditList(limit=limit, session=session):
+            return await asyncio.to_thread(desk.ledger.list_newest, limit, session)
+        case control.AuditVerify():
+            return await asyncio.to_thread(desk.ledger.verify)
+        case control.Status():
+            return desk.describe()
+        case _:
+            assert_never(request)
+
+
+async def _note(desk: AdminDesk, verb: str, what: str, uid: int) -> None:
+    """Use a change at once, then write it down."""
+    desk.changed()
+    await desk.ledger.record(Entry(Event.CHANGED, Caller("", 0, ""), rule=verb, reason=f"{what}, by uid {uid}"))
+
+
+def _line(stored: StoredSecret) -> control.SecretLine:
+    return control.SecretLine(stored.name, stored.kind, stored.hosts, stored.set_at)

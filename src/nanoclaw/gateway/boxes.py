@@ -1,0 +1,149 @@
+"""Who may call at all: the listeners of each live box, how many connections they have, and whether a turn is open.
+
+In: listeners and turns from the host. Out: accepted connections with the box they belong to.
+Never: takes a caller's word for who it is; the listener a connection arrives on says it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from nanoclaw.gateway.policy import Caller
+
+ACCEPT_AT_ONCE = 16
+ACCEPT_PAUSE_SECONDS = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one box may take of the gateway; sizes in bytes, times in seconds."""
+
+    connections: int = 64
+    header_bytes: int = 64 * 1024
+    body_bytes: int = 40 * 1024 * 1024  # the Messages API takes 32 MB
+    idle_seconds: float = 300.0  # between calls on one connection
+    header_seconds: float = 15.0  # from the first byte of a head to its last
+    stall_seconds: float = 60.0  # without a byte of a request's body, or with nobody reading an answer
+    connect_seconds: float = 10.0
+    answer_seconds: float = 600.0  # without a byte of the answer; models think long
+    turn_grace_seconds: float = 0.05  # for the host's word of a turn that is on its way
+
+
+Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+@dataclass(eq=False, slots=True)
+class Box:
+    """One live box. `charge` is who pays for the open turn, None outside a turn."""
+
+    caller: Caller
+    listeners: list[socket.socket]
+    charge: str | None = None
+    turn_opened: asyncio.Event = field(default_factory=asyncio.Event)
+    connections: set[asyncio.Task[None]] = field(default_factory=set)
+    paused: bool = False
+
+    async def find_charge(self, grace_seconds: float) -> str | None:
+        """Return who pays for a call made now; waits the grace for a turn whose announcement is under way."""
+        if self.charge is None:
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await self.turn_opened.wait()
+            except TimeoutError:
+                return None
+        return self.charge
+
+
+class Boxes:
+    """Every live box; `serve` is what handles one accepted connection."""
+
+    def __init__(
+        self, spawn: Spawn, serve: Callable[[Box, socket.socket], Coroutine[Any, Any, None]], limits: Limits
+    ) -> None:
+        self._spawn = spawn
+        self._serve = serve
+        self._limits = limits
+        self._boxes: dict[tuple[str, int], Box] = {}
+
+    def __iter__(self) -> Iterator[Box]:
+        """Go through the live boxes."""
+        return iter(self._boxes.values())
+
+    def __len__(self) -> int:
+        """Count the live boxes."""
+        return len(self._boxes)
+
+    def add(self, caller: Caller, listeners: list[socket.socket]) -> None:
+        """Accept on these listeners for this caller, in place of what it had."""
+        self.remove(caller.session, caller.fence)
+        box = Box(caller, listeners)
+        self._boxes[caller.session, caller.fence] = box
+        for listener in listeners:
+            listener.setblocking(False)
+        self._resume(box)
+
+    def remove(self, session: str, fence: int) -> None:
+        """Close a box's listeners and break its connections."""
+        box = self._boxes.pop((session, fence), None)
+        if box is None:
+            return
+        self._pause(box)
+        for listener in box.listeners:
+            listener.close()
+        box.listeners.clear()
+        for task in box.connections:
+            task.cancel()
+
+    def open_turn(self, session: str, fence: int, charge: str) -> None:
+        """Allow calls, charged to `charge`; without effect for a box that is gone."""
+        if (box := self._boxes.get((session, fence))) is not None:
+            box.charge = charge
+            box.turn_opened.set()
+
+    def close_turn(self, session: str, fence: int) -> None:
+        """Allow no new calls."""
+        if (box := self._boxes.get((session, fence))) is not None:
+            box.charge = None
+            box.turn_opened.clear()
+
+    def close(self) -> None:
+        """Close everything."""
+        for session, fence in list(self._boxes):
+            self.remove(session, fence)
+
+    def _accept(self, box: Box, listener: socket.socket) -> None:
+        for _ in range(ACCEPT_AT_ONCE):
+            if len(box.connections) >= self._limits.connections:
+                self._pause(box)
+                return
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:  # out of descriptors, or a connection that went before it was taken
+                self._pause(box)
+                asyncio.get_running_loop().call_later(ACCEPT_PAUSE_SECONDS, self._resume, box)
+                return
+            sock.setblocking(False)
+            task = self._spawn(self._serve(box, sock))
+            box.connections.add(task)
+            task.add_done_callback(lambda ended: self._forget(box, ended))
+
+    def _forget(self, box: Box, task: asyncio.Task[None]) -> None:
+        box.connections.discard(task)
+        if box.paused:
+            self._resume(box)
+
+    def _pause(self, box: Box) -> None:
+        box.paused = True
+        for listener in box.listeners:
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    def _resume(self, box: Box) -> None:
+        box.paused = False
+        for listener in box.listeners:
+            asyncio.get_running_loop().add_reader(listener.fileno(), self._accept, box, listener)

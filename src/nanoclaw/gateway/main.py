@@ -1,0 +1,240 @@
+"""The gateway's process: opens vault and ledger, takes boxes and turns from the host, serves until the host is gone.
+
+Started with: DIRECTORY CONTROL_FD ADMIN_FD ADMIN_UID [UPSTREAM] (client.gateway_command), env={}.
+In: the control socket (EOF ends the process), the admin socket. Out: events on the control socket, log lines on stderr.
+Writes: only below its directory. Never: reads the environment, or starts with a vault that it cannot trust (exit 2, the
+reason as the last line on stderr).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from nanoclaw.clock import SystemClock
+from nanoclaw.errors import OperatorError
+from nanoclaw.gateway import control, policy
+from nanoclaw.gateway.admin import AdminDesk, serve_admin
+from nanoclaw.gateway.boxes import Box, Boxes, Limits
+from nanoclaw.gateway.ledger import Ledger
+from nanoclaw.gateway.policy import Caller, Rule
+from nanoclaw.gateway.proxy import Desk, Route, serve_connection
+from nanoclaw.gateway.upstream import Endpoint, UpstreamPool, parse_endpoint
+from nanoclaw.gateway.vault import Vault
+from nanoclaw.log import Log, open_log
+
+EXIT_OPERATOR = 2
+PR_SET_DUMPABLE = 4  # prctl(2): no core file, and no other process of this user reads our memory
+ADMIN_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the process was started with. `upstream` stands in for the model's host."""
+
+    directory: Path
+    control_fd: int
+    admin_fd: int
+    admin_uid: int
+    upstream: Endpoint | None
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the gateway; return its exit status: 0 when the host is gone, 2 when the operator must mend something."""
+    _harden()
+    try:
+        return asyncio.run(_run(_parse(arguments), open_log()))
+    except OperatorError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_OPERATOR
+
+
+def _parse(arguments: Sequence[str]) -> Arguments:
+    directory, control_fd, admin_fd, admin_uid, *upstream = arguments
+    endpoint = parse_endpoint(upstream[0]) if upstream else None
+    return Arguments(Path(directory), int(control_fd), int(admin_fd), int(admin_uid), endpoint)
+
+
+def _harden() -> None:
+    """Keep secrets in this process, allow it many connections, and let only the host end it."""
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65536) if hard > 0 else 65536, hard))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then ends us
+    os.umask(0o077)
+
+
+async def _run(arguments: Arguments, log: Log) -> int:
+    clock = SystemClock()
+    lock = _lock(arguments.directory)
+    vault = Vault(arguments.directory)
+    vault.load()
+    ledger = Ledger(arguments.directory / "ledger.db", clock)
+    ledger.open()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            gateway = Gateway(arguments, vault, ledger, tasks, log)
+            await gateway.serve()
+    finally:
+        ledger.close()
+        os.close(lock)
+    return 0
+
+
+def _lock(directory: Path) -> int:
+    """Return the lock on the directory, held while the process lives; two gateways on one vault would lose writes."""
+    try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OperatorError(f"Another gateway already uses {directory}. End the host it belongs to first.") from None
+    except OSError as error:
+        raise OperatorError(f"The gateway's directory {directory} cannot be used: {error.strerror}.") from None
+    return lock
+
+
+class Gateway:
+    """Everything the process holds, wired together."""
+
+    def __init__(
+        self, arguments: Arguments, vault: Vault, ledger: Ledger, tasks: asyncio.TaskGroup, log: Log
+    ) -> None:
+        self._arguments = arguments
+        self._vault = vault
+        self._ledger = ledger
+        self._tasks = tasks
+        self._log = log
+        self._limits = Limits()
+        self._pool = UpstreamPool()
+        self._rehearsal: int | None = None
+        self._key_told = self._has_key()
+        self._boxes = Boxes(self._spawn, self._serve_box, self._limits)
+        self._admins: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        clock = SystemClock()
+        self._desk = Desk(
+            rules=policy.DEFAULT_RULES,
+            find_route=self._find_route,
+            secret_values=vault.values,
+            ledger=ledger,
+            pool=self._pool,
+            clock=clock,
+            limits=self._limits,
+            spawn=self._spawn,
+            tell=self._tell,
+        )
+        self._admin_desk = AdminDesk(
+            vault, ledger, clock, arguments.admin_uid, self._describe, self._vault_changed, asyncio.Lock()
+        )
+        host = socket.socket(fileno=arguments.control_fd)
+        self._host = control.ControlChannel[control.HostMessage](
+            host, control.HostMessage, self._received, self._host_gone
+        )
+
+    async def serve(self) -> None:
+        """Serve until the host closes the control socket or SIGTERM comes."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        admin = socket.socket(fileno=self._arguments.admin_fd)
+        admin.setblocking(False)
+        loop.add_reader(admin.fileno(), self._accept_admin, admin)
+        self._host.send(control.Ready(self._key_told))
+        self._log.info("gateway.started", pid=os.getpid(), model_key=self._key_told, audit_rows=self._ledger.rows)
+        await self._stop.wait()
+        loop.remove_reader(admin.fileno())
+        admin.close()
+        self._boxes.close()
+        self._pool.close()
+        for task in self._admins:
+            task.cancel()
+        self._host.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(self._guard(work))
+
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # boundary: one connection's fault must not stop the others
+            self._log.error("gateway.connection_failed", error=repr(error), exc_info=True)
+
+    async def _serve_box(self, box: Box, sock: socket.socket) -> None:
+        await serve_connection(self._desk, box, sock)
+
+    def _received(self, message: control.HostMessage, sockets: list[socket.socket]) -> None:
+        match message:
+            case control.Listen(session=session, fence=fence, group=group):
+                self._boxes.add(Caller(session, fence, group), sockets)
+                return
+            case control.Unlisten(session=session, fence=fence):
+                self._boxes.remove(session, fence)
+            case control.TurnOpened(session=session, fence=fence, charge=charge):
+                self._boxes.open_turn(session, fence, charge)
+            case control.TurnClosed(session=session, fence=fence):
+                self._boxes.close_turn(session, fence)
+            case control.RehearsalAt(port=port):
+                self._rehearsal = port
+            case _:
+                assert_never(message)
+        for sock in sockets:
+            sock.close()
+
+    def _host_gone(self, reason: str) -> None:
+        self._log.info("gateway.stopped", reason=reason)
+        self._stop.set()
+
+    def _tell(self, event: control.GatewayEvent) -> None:
+        self._host.send(event)
+
+    def _has_key(self) -> bool:
+        return self._vault.find(policy.MODEL_SECRET) is not None
+
+    def _vault_changed(self) -> None:
+        if self._has_key() != self._key_told:
+            self._key_told = self._has_key()
+            self._tell(control.ModelKey(self._key_told))
+
+    def _find_route(self, rule: Rule) -> Route | None:
+        """Return where a rule's calls go now: to its host with the key, or without one to the rehearsal model."""
+        if (secret := self._vault.find(rule.secret)) is not None:
+            return Route(self._arguments.upstream or Endpoint(rule.host, 443, tls=True), secret)
+        if self._rehearsal is not None:
+            return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False), None)
+        return None
+
+    def _describe(self) -> control.GatewayStatus:
+        boxes = list(self._boxes)
+        return control.GatewayStatus(
+            pid=os.getpid(),
+            model_key=self._has_key(),
+            rehearsal_port=self._rehearsal,
+            boxes=len(boxes),
+            open_turns=sum(box.charge is not None for box in boxes),
+            connections=sum(len(box.connections) for box in boxes),
+            audit_rows=self._ledger.rows,
+            audit_head=self._ledger.head,
+        )
+
+    def _accept_admin(self, admin: socket.socket) -> None:
+        try:
+            sock, _ = admin.accept()
+        except OSError:
+            return
+        if len(self._admins) >= ADMIN_CONNECTIONS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        task = self._spawn(serve_admin(self._admin_desk, sock))
+        self._admins.add(task)
+        task.add_done_callback(self._admins.discard)

@@ -1,0 +1,242 @@
+"""Connections to the outside, kept alive and reused: TLS to real hosts, plain HTTP only on this machine's loopback.
+
+In: an `Endpoint`. Out: an `UpstreamConnection` that speaks HTTP/1.1. Never: follows a redirect, offers HTTP/2, or
+hands out a connection on which bytes of an earlier call may still arrive.
+Fails: UpstreamError in plain words, at once or after the connect timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import h11
+
+from nanoclaw.errors import NanoClawError, OperatorError
+
+READ_BYTES = 64 * 1024
+HEADER_BYTES = 64 * 1024
+IDLE_MAX = 32  # a host
+IDLE_SECONDS = 60.0
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+# Where systems keep their certificates, for interpreters built with another place in mind.
+CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+
+class UpstreamError(NanoClawError):
+    """The other side could not be reached, broke off, or does not speak HTTP."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a call goes. `authority` is what the Host header says."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def authority(self) -> str:
+        """Return host and port, without the port where it is the usual one."""
+        return self.host if self.port == (443 if self.tls else 80) else f"{self.host}:{self.port}"
+
+
+def parse_endpoint(url: str) -> Endpoint:
+    """Return the endpoint of a stand-in given by the operator: https, or http on loopback. Raises OperatorError."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host or parts.scheme not in {"http", "https"} or parts.path not in {"", "/"} or parts.query:
+        raise OperatorError(f"{url!r} is no upstream: write https://HOST or http://127.0.0.1:PORT.")
+    if parts.scheme == "http" and host not in LOOPBACK:
+        raise OperatorError(f"{url!r} would carry the key unencrypted: http is only for 127.0.0.1, else use https.")
+    tls = parts.scheme == "https"
+    return Endpoint(host, parts.port or (443 if tls else 80), tls)
+
+
+def open_trust() -> ssl.SSLContext:
+    """Return a TLS context that trusts what the system trusts; certificates and names are always checked."""
+    context = ssl.create_default_context()
+    for path in CERTIFICATES:
+        if not context.cert_store_stats()["x509_ca"] and Path(path).exists():
+            context.load_verify_locations(path)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class _CountingProtocol(asyncio.StreamReaderProtocol):
+    """Knows what has come, so that an idle connection on which anything has come is not used again."""
+
+    received_bytes = 0
+    ended = False
+
+    def data_received(self, data: bytes) -> None:
+        """Count, then hand on."""
+        self.received_bytes += len(data)
+        super().data_received(data)
+
+    def eof_received(self) -> bool:
+        """Note the end, then hand on."""
+        self.ended = True
+        return bool(super().eof_received())
+
+
+class UpstreamConnection:
+    """One HTTP/1.1 connection outwards, one call at a time."""
+
+    def __init__(
+        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: _CountingProtocol
+    ) -> None:
+        self.endpoint = endpoint
+        self.idle_since = 0.0
+        self._reader = reader
+        self._writer = writer
+        self._protocol = protocol
+        self._read_bytes = 0
+        self._ended = False
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_BYTES)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the last call ended cleanly on both sides and nothing more has come since."""
+        states = (self._http.our_state, self._http.their_state)
+        return (
+            states in {(h11.DONE, h11.DONE), (h11.IDLE, h11.IDLE)}
+            and not self._http.trailing_data[0]
+            and not self._protocol.ended
+            and self._protocol.received_bytes == self._read_bytes
+            and not self._writer.is_closing()
+        )
+
+    async def send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
+        """Send one event and wait while the other side is slow. Raises ConnectionError."""
+        data = self._http.send(event)
+        if data:
+            self._writer.write(data)
+            await self._writer.drain()
+
+    async def read_head(self, timeout_seconds: float) -> h11.Response:
+        """Return the head of the answer, 1xx ones skipped. Raises UpstreamError or TimeoutError."""
+        while True:
+            event = await self._next(timeout_seconds)
+            if isinstance(event, h11.Response):
+                return event
+            if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
+                raise UpstreamError("it closed the connection without an answer")
+
+    async def read_body(self, timeout_seconds: float) -> bytes:
+        """Return what has come of the body, b"" at its end. Raises UpstreamError when it breaks off, TimeoutError."""
+        if self._ended:
+            return b""
+        event = await self._next(timeout_seconds)
+        parts: list[bytes] = []
+        while isinstance(event, h11.Data):
+            parts.append(bytes(event.data))
+            event = self._parse()
+        self._ended = isinstance(event, h11.EndOfMessage)
+        return b"".join(parts)
+
+    def start_next(self) -> None:
+        """Make ready for the next call; only when `reusable`."""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        self._ended = False
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        self._writer.transport.abort()
+
+    async def _next(self, timeout_seconds: float) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = self._parse()
+        while event is h11.NEED_DATA:
+            async with asyncio.timeout(timeout_seconds):
+                try:
+                    data = await self._reader.read(READ_BYTES)
+                except OSError as error:
+                    raise UpstreamError(f"the connection broke: {error.strerror or error}") from None
+            self._read_bytes += len(data)
+            self._http.receive_data(data)
+            event = self._parse()
+        return event
+
+    def _parse(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            raise UpstreamError(f"its answer is not HTTP or broke off: {error}") from None
+
+
+class UpstreamPool:
+    """Idle connections by endpoint, newest first."""
+
+    def __init__(self, trust: Callable[[], ssl.SSLContext] = open_trust) -> None:
+        self._open_trust = trust
+        self._trust: ssl.SSLContext | None = None
+        self._idle: dict[Endpoint, list[UpstreamConnection]] = {}
+        self._purge: asyncio.TimerHandle | None = None
+
+    async def acquire(self, endpoint: Endpoint, timeout_seconds: float) -> UpstreamConnection:
+        """Return a connection ready for a call, an idle one where there is one. Raises UpstreamError."""
+        idle = self._idle.get(endpoint, [])
+        while idle:
+            connection = idle.pop()
+            if connection.reusable:
+                return connection
+            connection.abort()
+        return await self._connect(endpoint, timeout_seconds)
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Keep a connection whose call ended cleanly, drop any other."""
+        idle = self._idle.setdefault(connection.endpoint, [])
+        if not connection.reusable or len(idle) >= IDLE_MAX:
+            connection.abort()
+            return
+        connection.start_next()
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        idle.append(connection)
+        if self._purge is None:
+            self._purge = loop.call_later(IDLE_SECONDS, self._drop_idle, IDLE_SECONDS)
+
+    def close(self) -> None:
+        """Drop every idle connection."""
+        self._drop_idle(0.0)
+        if self._purge is not None:
+            self._purge.cancel()
+
+    def _drop_idle(self, older_seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        for endpoint, idle in list(self._idle.items()):
+            old = [connection for connection in idle if connection.idle_since <= loop.time() - older_seconds]
+            self._idle[endpoint] = [connection for connection in idle if connection not in old]
+            for connection in old:
+                connection.abort()
+        left = any(self._idle.values())
+        self._purge = loop.call_later(IDLE_SECONDS, self._drop_idle, IDLE_SECONDS) if left else None
+
+    async def _connect(self, endpoint: Endpoint, timeout_seconds: float) -> UpstreamConnection:
+        if endpoint.tls and self._trust is None:
+            self._trust = self._open_trust()  # 17 ms, once, and only when a real host is called
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
+        protocol = _CountingProtocol(reader, loop=loop)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                transport, _ = await loop.create_connection(
+                    lambda: protocol,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=self._trust if endpoint.tls else None,
+                    happy_eyeballs_delay=0.25 if endpoint.tls else None,
+                )
+        except TimeoutError:
+            raise UpstreamError(f"{endpoint.authority} did not accept a connection in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamError(f"the certificate of {endpoint.authority} is not valid: {error.verify_message}") from None
+        except OSError as error:
+            raise UpstreamError(f"{endpoint.authority} cannot be reached: {error.strerror or error}") from None
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+        return UpstreamConnection(endpoint, reader, writer, protocol)
