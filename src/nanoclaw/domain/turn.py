@@ -59,11 +59,14 @@ class Bury:
     words: str
 
 
-def decide_retry(attempt: int, end: RunEnd, detail: str, now: int) -> Requeue | Bury:
-    """Decide about a row its run did not finish. `attempt` counts from 1; `now` in epoch milliseconds."""
-    if attempt < MAX_ATTEMPTS:
-        return Requeue(now + BACKOFF_MS[attempt - 1] if end.blames_agent else now)
-    return Bury(f"I gave up on this message after {attempt} tries: {describe_end(end, detail)}")
+def decide_retry(failures: int, end: RunEnd, detail: str, now: int) -> Requeue | Bury:
+    """Decide about the oldest trigger row of a run that ended without finishing it; the rows behind it just wait.
+
+    `failures` counts this one, from 1; `now` in epoch milliseconds.
+    """
+    if failures < MAX_ATTEMPTS:
+        return Requeue(now + BACKOFF_MS[failures - 1] if end.blames_agent else now)
+    return Bury(f"I gave up on this message after {failures} tries: {describe_end(end, detail)}")
 
 
 def describe_end(end: RunEnd, detail: str) -> str:

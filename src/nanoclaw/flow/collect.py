@@ -138,7 +138,7 @@ class Collect:
         claim = Claim(run.session, run.fence, ack.seq, ack.attempt)
         match ack.state:
             case AckState.TAKEN:
-                self._tables.inbox.set_turn(connection, claim, ack.turn)
+                return  # the store knows it as claimed; its turn is known when it is finished
             case AckState.FAILED:
                 done.failed = True
             case AckState.FINISHED:

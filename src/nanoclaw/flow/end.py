@@ -98,16 +98,20 @@ class Ender:
         tables, now = self._means.tables, self._means.clock.now_ms()
         done = Collected()
         not_before = 0
+        blamed = False  # only the oldest trigger row answers for the run: the rows behind it had no part in its end
         for row in tables.inbox.claimed(connection, run.key.session, run.key.fence):
-            match decide_retry(row.attempt, run.end, run.detail[-300:], now):
+            if blamed or not row.trigger:
+                tables.inbox.requeue(connection, row, run.key.fence, blame=False)
+                continue
+            blamed = True
+            match decide_retry(row.failures + 1, run.end, run.detail[-300:], now):
                 case Requeue(at):
-                    tables.inbox.requeue(connection, row, run.key.fence)
-                    not_before = max(not_before, at)
+                    tables.inbox.requeue(connection, row, run.key.fence, blame=True)
+                    not_before = at
                 case Bury(words):
                     tables.inbox.bury(connection, row, run.key.fence, now)
-                    if row.trigger:
-                        claim = Claim(run.key.session, run.key.fence, row.seq, row.attempt)
-                        self._collect.say(connection, claim, (row, words), done)
+                    claim = Claim(run.key.session, run.key.fence, row.seq, row.attempt)
+                    self._collect.say(connection, claim, (row, words), done)
         tables.sessions.set_over(connection, run.key.session, run.key.fence, now, not_before=not_before)
         return done
 

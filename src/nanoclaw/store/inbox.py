@@ -35,6 +35,7 @@ class ClaimedRow:
     id: str
     seq: int
     attempt: int
+    failures: int
     kind: str
     trigger: bool
     content: str | None
@@ -120,17 +121,15 @@ class Inbox:
             thread=row["thread_id"],
         )
 
-    def set_turn(self, connection: sqlite3.Connection, claim: Claim, turn: str) -> bool:
-        """Record the turn that works on a row. Returns False for a stale claim."""
-        return self._guarded(connection, "set_turn", claim, turn=turn)
-
     def finish(self, connection: sqlite3.Connection, claim: Claim, turn: str, outcome: Outcome, now: int) -> bool:
         """claimed -> done. Returns False for a stale claim: another run or attempt owns the row."""
         return self._guarded(connection, "finish_row", claim, turn=turn, outcome=outcome, now=now)
 
-    def requeue(self, connection: sqlite3.Connection, row: ClaimedRow, run: int) -> None:
-        """claimed -> queued, keeping its place. Raises StaleClaim."""
-        changed = self._sql.change(connection, "requeue_row", id=row.id, run=run, attempt=row.attempt)
+    def requeue(self, connection: sqlite3.Connection, row: ClaimedRow, run: int, *, blame: bool) -> None:
+        """claimed -> queued, keeping its place; `blame` counts it as a failure of this row. Raises StaleClaim."""
+        changed = self._sql.change(
+            connection, "requeue_row", id=row.id, run=run, attempt=row.attempt, blame=int(blame)
+        )
         if changed != 1:
             raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
 
@@ -188,6 +187,7 @@ def _claimed(row: sqlite3.Row) -> ClaimedRow:
         id=row["id"],
         seq=row["seq"],
         attempt=row["attempt"],
+        failures=row["failures"],
         kind=row["kind"],
         trigger=bool(row["trigger"]),
         content=row["content"],

@@ -4,17 +4,25 @@ INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, co
 VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, 'queued', :now);
 
 -- name: claim_rows!
--- queued -> claimed: everything up to the last waiting trigger row, at most :most at once, for the live run alone
+-- queued -> claimed, for the live run alone: everything up to the last waiting trigger row, at most :most at once;
+-- a row that has failed before is claimed alone, with the context before it, and nothing joins it
 UPDATE inbox SET state = 'claimed', attempt = attempt + 1, run = :run, claimed_at = :now
 WHERE id IN (
   SELECT id FROM inbox WHERE session_id = :session_id AND state = 'queued'
-  AND seq <= (SELECT max(seq) FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1)
+  AND seq <= (SELECT CASE WHEN first.failures > 0 THEN first.seq ELSE
+      (SELECT max(seq) FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1
+       AND failures = 0 AND seq < coalesce((SELECT min(seq) FROM inbox WHERE session_id = :session_id
+         AND state = 'queued' AND trigger = 1 AND failures > 0), 1 << 62)) END
+    FROM inbox first WHERE first.session_id = :session_id AND first.state = 'queued' AND first.trigger = 1
+    ORDER BY first.seq LIMIT 1)
   ORDER BY seq LIMIT :most
 ) AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = :session_id AND s.fence = :run
-  AND s.run_state IN ('starting', 'running'));
+  AND s.run_state IN ('starting', 'running'))
+AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND held.state = 'claimed'
+  AND held.failures > 0);
 
 -- name: list_claimed
-SELECT i.id, i.seq, i.attempt, i.kind, i.trigger, i.content, i.inbound_id,
+SELECT i.id, i.seq, i.attempt, i.failures, i.kind, i.trigger, i.content, i.inbound_id,
   b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
@@ -24,10 +32,6 @@ SELECT i.id, i.attempt, i.state, i.run, i.inbound_id, i.turn, b.messaging_group_
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.seq = :seq;
 
--- name: set_turn!
-UPDATE inbox SET turn = :turn
-WHERE session_id = :session_id AND seq = :seq AND state = 'claimed' AND run = :run AND attempt = :attempt;
-
 -- name: finish_row!
 -- claimed -> done
 UPDATE inbox SET state = 'done', outcome = :outcome, turn = :turn, ended_at = :now
@@ -35,7 +39,7 @@ WHERE session_id = :session_id AND seq = :seq AND state = 'claimed' AND run = :r
 
 -- name: requeue_row!
 -- claimed -> queued; its seq keeps its place
-UPDATE inbox SET state = 'queued', run = NULL
+UPDATE inbox SET state = 'queued', run = NULL, failures = failures + :blame
 WHERE id = :id AND state = 'claimed' AND run = :run AND attempt = :attempt;
 
 -- name: bury_row!

@@ -204,6 +204,6 @@ class Outbox:
             text=row["text"],
             notice=bool(row["notice"]),
             maybe_duplicate=bool(row["maybe_duplicate"]),
-            reply_to=answers[-1] if answers else None,
+            reply_to=row["inbound_id"],
             answers=answers,
         )

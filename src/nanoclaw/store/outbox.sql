@@ -58,20 +58,20 @@ SELECT text FROM outbox WHERE session_id = :session_id AND (reply_to = :reply_to
 ORDER BY id;
 
 -- name: list_sent
-SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to
-FROM outbox o WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order > :after
+SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
+FROM outbox o LEFT JOIN inbox r ON r.id = o.reply_to WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order > :after
 ORDER BY o.sent_order LIMIT :most;
 
 -- name: last_sent
-SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to
-FROM outbox o WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order IS NOT NULL
+SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
+FROM outbox o LEFT JOIN inbox r ON r.id = o.reply_to WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order IS NOT NULL
 ORDER BY o.sent_order DESC LIMIT :most;
 
 -- name: list_sent_of_message
-SELECT DISTINCT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to
+SELECT DISTINCT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
 FROM inbox i JOIN outbox o ON o.session_id = i.session_id
   AND (o.reply_to = i.id OR (o.turn IS NOT NULL AND o.turn = i.turn))
-WHERE i.inbound_id = :message AND o.sent_order IS NOT NULL ORDER BY o.sent_order;
+LEFT JOIN inbox r ON r.id = o.reply_to WHERE i.inbound_id = :message AND o.sent_order IS NOT NULL ORDER BY o.sent_order;
 
 -- name: list_answered
 -- the accepted messages a delivery answers: the row it replies to, and every row of its turn

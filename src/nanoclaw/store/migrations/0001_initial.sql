@@ -161,7 +161,8 @@ CREATE TABLE inbox (
   trigger INTEGER NOT NULL CHECK (trigger IN (0, 1)),
   content TEXT CHECK (content IS NULL OR json_valid(content)),  -- NULL: built from the inbound row
   state TEXT NOT NULL CHECK (state IN ('queued', 'claimed', 'done', 'dead')),
-  attempt INTEGER NOT NULL DEFAULT 0,
+  attempt INTEGER NOT NULL DEFAULT 0,            -- which try the present or last claim is
+  failures INTEGER NOT NULL DEFAULT 0,           -- runs that ended while this was their oldest trigger row
   run INTEGER,
   turn TEXT,
   outcome TEXT CHECK (outcome IN ('replied', 'silent', 'refused', 'failed')),
