@@ -1,0 +1,1 @@
+"""`nanoclaw`, the command."""

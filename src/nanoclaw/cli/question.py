@@ -1,0 +1,111 @@
+"""`nanoclaw chat TEXT`: one message, its answers on stdout, an exit code that says how it ended.
+
+In: words of the terminal channel. Out: the texts that answer our message, each once, over any number of connections.
+The host may die and come back meanwhile: the message is said again under the same `client_id`, which is accepted once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from nanoclaw.channels.terminal_words import (
+    Accepted,
+    ClientWord,
+    Delivery,
+    Hello,
+    Notice,
+    Refused,
+    Say,
+    ServerWord,
+    Settled,
+    Typing,
+    Welcome,
+)
+from nanoclaw.cli.host_process import HostStarter, Tell
+from nanoclaw.cli.link import Link
+
+REHEARSAL = "rehearsal: no model key is set, a stand-in answers. Set one with `nanoclaw setup`"
+GOOD = ("replied", "silent")
+
+
+@dataclass(slots=True)
+class Question:
+    """What is known about one message; pure, so that a test can lose its connection at every point."""
+
+    client_id: str
+    text: str
+    chat: str
+    message: str | None = None
+    outcome: str | None = None
+    refusal: str = ""
+    rehearsal: bool = False
+    answers: list[str] = field(default_factory=list[str])
+    _cursor: int | None = None
+    _seen: set[str] = field(default_factory=set[str])
+
+    def opening(self) -> tuple[ClientWord, ...]:
+        """Return what to say on a new connection."""
+        return Hello(self.chat, self._cursor, recent=0), Say(self.client_id, self.text)
+
+    def hear(self, word: ServerWord) -> str | None:
+        """Take a word; return the text of a delivery that answers our message and was not seen before."""
+        match word:
+            case Welcome():
+                self.rehearsal = word.rehearsal
+                self._cursor = word.cursor if self._cursor is None else self._cursor
+            case Accepted(client_id=self.client_id):
+                self.message = word.message
+            case Refused(client_id=client_id) if client_id == self.client_id or (
+                not client_id and self.message is None
+            ):
+                self.refusal = word.reason
+            case Delivery():
+                return self._take(word)
+            case Settled(message=self.message):
+                self.outcome = word.outcome
+            case Accepted() | Refused() | Settled() | Typing() | Notice():
+                pass
+        return None
+
+    def _take(self, delivery: Delivery) -> str | None:
+        if self.message is None or self.message not in delivery.answers or delivery.id in self._seen:
+            return None
+        self._seen.add(delivery.id)
+        self.answers.append(delivery.text)
+        return delivery.text
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return bool(self.refusal) or self.outcome is not None
+
+
+def ask(
+    question: Question, starter: HostStarter, timeout_seconds: float, show: Callable[[str], None], tell: Tell
+) -> bool:
+    """Say the message and `show` what answers it. Returns False when the time ran out. Raises NanoClawError."""
+    deadline = time.monotonic() + timeout_seconds
+    told = False
+    while not question.is_over:
+        sock = starter.connect(deadline)
+        if sock is None:
+            return False
+        link = Link(sock)
+        try:
+            link.send(*question.opening())
+            while not question.is_over:
+                if (left := deadline - time.monotonic()) <= 0:
+                    return False
+                for word in link.receive(left):
+                    if (text := question.hear(word)) is not None:
+                        show(text)
+                if question.rehearsal and not told:
+                    told = True
+                    tell(REHEARSAL)
+        except ConnectionError:
+            tell("the host went away; connecting again ...")
+        finally:
+            link.close()
+    return True

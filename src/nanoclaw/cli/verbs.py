@@ -1,0 +1,90 @@
+"""The verbs of `nanoclaw`; each is a module of this folder, imported when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+import click
+
+from nanoclaw.errors import NanoClawError, OperatorError
+
+FAILED = 1
+OPERATOR = 2
+INTERRUPTED = 130
+VERBS = (
+    ("chat", "chat", "Talk to your assistant; with TEXT, ask once and print the reply."),
+    ("setup", "setup", "Your name, time zone and model key; ends with a test message."),
+    ("up", "up", "Start the host."),
+    ("stop", "stop", "Stop the host."),
+    ("status", "status", "What runs, and what waits."),
+    ("doctor", "doctor", "Check everything this needs, and say what mends it."),
+    ("logs", "logs", "Show the host's log."),
+    ("trace", "trace", "What became of a message."),
+    ("audit", "audit", "What was decided, allowed and refused."),
+    ("vault", "vault", "Keys and passwords that only the gateway can read."),
+)
+
+
+class Verbs(click.Group):
+    """A group whose commands are imported when they are needed; `--help` needs none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order in which people need them."""
+        return [name for name, _, _ in VERBS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        for name, module, _ in VERBS:
+            if name == cmd_name:
+                return import_module(f"nanoclaw.cli.{module}").command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of verbs from the table above."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, words) for name, _, words in VERBS])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def nanoclaw() -> None:
+    """Talk to a personal assistant that works in a sandbox on this machine.
+
+    Every verb has --help; those with output have --json.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one verb and return the exit code; errors go to stderr in plain words."""
+    return run_command(nanoclaw, "nanoclaw", arguments)
+
+
+def run_command(command: click.Command, name: str, arguments: Sequence[str]) -> int:
+    """Run a command of ours and return its exit code."""
+    return _guarded(lambda: _invoke(command, name, arguments), name)
+
+
+def _invoke(command: click.Command, name: str, arguments: Sequence[str]) -> int:
+    result = command.main(list(arguments), prog_name=name, standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def _guarded(work: Callable[[], int], name: str) -> int:
+    try:
+        return work()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OperatorError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return OPERATOR
+    except NanoClawError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:  # whoever read our output has gone (`nanoclaw logs | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
