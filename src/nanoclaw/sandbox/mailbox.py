@@ -228,12 +228,13 @@ def create_mailbox(directory: Path, run: RunRow, box_uid: int, box_gid: int) -> 
     with closing(sqlite3.connect(mailbox.inbound_db, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
         connection.execute("PRAGMA synchronous=OFF")  # rebuilt from the store at every start
-        connection.executescript("BEGIN;" + mailbox_schema(INBOUND) + "COMMIT;")
+        connection.executescript(mailbox_schema(INBOUND))
         connection.execute(PUT_RUN, (run.fence, run.session, run.settings))
     mailbox.inbound_db.chmod(0o644)
     with closing(sqlite3.connect(mailbox.outbound_db, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=PERSIST")  # the box can neither create nor replace the journal
-        connection.executescript("BEGIN;" + mailbox_schema(OUTBOUND) + "COMMIT;")
+        connection.execute("PRAGMA synchronous=OFF")  # an empty file is no loss
+        connection.executescript(mailbox_schema(OUTBOUND))
     mailbox.outbound_journal.touch()
     for path, mode in ((mailbox.outbound_db, 0o600), (mailbox.outbound_journal, 0o600), (mailbox.outbox, 0o700)):
         path.chmod(mode)

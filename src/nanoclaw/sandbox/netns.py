@@ -59,7 +59,7 @@ class NetnsHelper:
         """Return non-blocking listeners on 127.0.0.1:port inside the namespaces of `pid`. Raises OSError."""
         with self._lock:
             if self._process is None or self._process.poll() is not None:
-                self.close()
+                self._end()
                 self.start()
             if self._socket is None:
                 raise OSError("the network helper did not start")
@@ -67,7 +67,7 @@ class NetnsHelper:
                 self._socket.send(" ".join(map(str, (pid, *ports))).encode())
                 answer, descriptors, _, _ = socket.recv_fds(self._socket, 512, MOST_PORTS)
             except OSError:
-                self.close()  # an answer that comes late must not be taken for the next one's
+                self._end()  # an answer that comes late must not be taken for the next one's
                 raise
         sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         if answer != b"ok" or len(sockets) != len(ports):
@@ -79,7 +79,11 @@ class NetnsHelper:
         return sockets
 
     def close(self) -> None:
-        """End the helper."""
+        """End the helper, once it has answered; blocks as long as `listen`."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None

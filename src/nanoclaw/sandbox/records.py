@@ -98,10 +98,11 @@ def end_processes(marks: Iterable[ProcessMark], deadline_seconds: float) -> int:
     """Kill those that still live and wait until they are gone; return how many. Raises SandboxError when one stays."""
     handles = [handle for handle in (_open_marked(mark) for mark in marks) if handle is not None]
     try:
+        dead = select.select(handles, [], [], 0)[0]  # nobody has reaped them yet
         for handle in handles:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
-        waiting, deadline = set(handles), time.monotonic() + deadline_seconds
+        waiting, deadline = set(handles) - set(dead), time.monotonic() + deadline_seconds
         while waiting and (left := deadline - time.monotonic()) > 0:
             waiting -= set(select.select(list(waiting), [], [], left)[0])
         if waiting:
@@ -109,7 +110,7 @@ def end_processes(marks: Iterable[ProcessMark], deadline_seconds: float) -> int:
     finally:
         for handle in handles:
             os.close(handle)
-    return len(handles)
+    return len(handles) - len(dead)
 
 
 def _open_marked(mark: ProcessMark) -> int | None:

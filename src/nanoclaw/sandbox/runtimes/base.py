@@ -71,7 +71,7 @@ class Box(Protocol):
         ...
 
     def bells(self) -> AsyncIterator[bytes]:
-        """Yield the runner's doorbells, single bytes; ends when the box closed its stdout. One reader."""
+        """Yield the runner's doorbells, single bytes, equal ones merged; ends when the box is over. One reader."""
         ...
 
     async def wait(self) -> BoxExit:

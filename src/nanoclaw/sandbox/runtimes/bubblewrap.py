@@ -61,6 +61,7 @@ class BubblewrapRuntime:
         self._program = program
         self._helper = NetnsHelper(str(interpreter.program), host_environment(interpreter))
         self._boxes: set[ProcessBox] = set()
+        self._listening: set[asyncio.Future[list[socket.socket]]] = set()
         self._hierarchies = find_hierarchies()
         self._filter = build_filter(platform.machine())
 
@@ -114,8 +115,8 @@ class BubblewrapRuntime:
                 self._record(box, cgroup)
         except (OSError, SandboxError) as error:  # TimeoutError is an OSError
             box.kill()
-            await box.wait()
-            raise _start_error(str(error)) from None
+            ended = await box.wait()
+            raise _start_error(ended.stderr_tail or str(error)) from None
         except BaseException:  # boundary: a cancelled start leaves nothing running
             box.kill()
             raise
@@ -163,6 +164,8 @@ class BubblewrapRuntime:
             return []
         loop = asyncio.get_running_loop()
         made = loop.run_in_executor(None, self._helper.listen, pid, ports)
+        self._listening.add(made)
+        made.add_done_callback(self._listening.discard)
         try:
             await asyncio.wait((made,))
         except asyncio.CancelledError:
@@ -200,7 +203,9 @@ class BubblewrapRuntime:
             box.kill()
         for box in list(self._boxes):
             await box.wait()
-        self._helper.close()
+        if self._listening:
+            await asyncio.wait(self._listening)
+        await asyncio.to_thread(self._helper.close)
 
     def _find_program(self) -> str:
         found = shutil.which(self._program, path=PROGRAM_PATH)

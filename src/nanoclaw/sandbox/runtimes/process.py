@@ -175,7 +175,7 @@ class ProcessBox:
                 os.write(self._stdin, LOOK)
 
     async def bells(self) -> AsyncIterator[bytes]:
-        """Yield the runner's doorbells, equal ones merged; ends when its stdout is closed."""
+        """Yield the runner's doorbells, equal ones merged; ends when the box is over (its first process holds stdout)."""
         while self._rung or self._out.is_open:
             await self._news.wait()
             self._news.clear()
