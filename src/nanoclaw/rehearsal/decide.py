@@ -95,7 +95,9 @@ def decide_action(conversation: Conversation, nonce: str) -> Action:
                 if not isinstance(step, Done):
                     return Call(f"toolu_{line.key}_{nonce}", step.tool, step.arguments, delay)
                 parts.append(step.text)
-    return Answer("\n".join(parts), delay)
+    text = "\n".join(part for part in parts if part)
+    # An empty answer leaves no trace in the conversation, and the sleep would be asked for again.
+    return Answer(text or (f"Slept {delay:g} s." if delay else ""), delay)
 
 
 def _open_lines(conversation: Conversation) -> list[Line]:
