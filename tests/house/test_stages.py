@@ -6,7 +6,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-from tests.house.source import Module, hold, planted, product
+from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
+from tests.house.source import Module, dotted, hold, planted, product
 
 PARTS = ("In", "Out", "Writes", "Never", "Fails")
 
@@ -28,3 +29,22 @@ def test_a_stage_without_its_contract_is_seen() -> None:
 def test_every_stage_states_what_it_takes_gives_writes_and_never_does() -> None:
     stages = [m for m in product() if m.folder == "flow" and not m.path.endswith("__init__.py")]
     hold((o for m in stages for o in stage_offences(m)), "write the lines into the module's docstring (style: Shape)")
+
+
+def reached_points(module: Module) -> set[str]:
+    """Return the names that a module passes to a `reached`, which a test may turn into the host's death."""
+    calls = (node for node in ast.walk(module.tree) if isinstance(node, ast.Call) and node.args)
+    named = (call.args[0] for call in calls if dotted(call.func).endswith("reached"))
+    return {str(node.value) for node in named if isinstance(node, ast.Constant)}
+
+
+def test_crash_points_are_found_where_they_are_reached() -> None:
+    assert reached_points(planted('self._means.reached("wake.claimed")\nreached(name)\nlog("wake.gone")')) == {
+        "wake.claimed"
+    }
+
+
+def test_every_crash_point_is_named_once_and_reached() -> None:
+    reached = set[str]().union(*(reached_points(module) for module in product()))
+    assert reached == set(HOST_CRASH_POINTS)
+    assert len(set(HOST_CRASH_POINTS)) == len(HOST_CRASH_POINTS)

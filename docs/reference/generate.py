@@ -1,0 +1,215 @@
+"""Write docs/reference/*.md from the source, so that they cannot say anything else.
+
+    .venv/bin/python docs/reference/generate.py            write the pages
+    .venv/bin/python docs/reference/generate.py --check    name the pages that are not up to date, exit 1
+
+tests/house/test_docs.py fails while a page is out of date.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+HERE = Path(__file__).parent
+PACKAGE = HERE.parents[1] / "src" / "nanoclaw"
+MADE = "<!-- made by docs/reference/generate.py from the source; do not edit -->"
+
+LEVELS = ("debug", "info", "warning", "error")
+LINE = re.compile(r"([a-z][a-z_]*\.[a-z][a-z_]*)(?: |$)")
+FIELD = re.compile(r" ([a-z_]+)=")
+
+
+@dataclass
+class Event:
+    """One event of the log, from all places that write it."""
+
+    name: str
+    levels: set[str] = field(default_factory=set)
+    fields: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+def find_events() -> dict[str, Event]:
+    """Return every event that the product writes, by name."""
+    events: dict[str, Event] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name, level, fields in events_of(ast.parse(path.read_text(encoding="utf-8"))):
+            event = events.setdefault(name, Event(name))
+            event.levels.add(level)
+            event.fields |= fields
+            event.files.add(path.relative_to(PACKAGE).as_posix())
+    return dict(sorted(events.items()))
+
+
+def events_of(tree: ast.AST) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield (name, level, fields): of `log.info("run.started", rows=1)`, and of lines that a child writes to stderr."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        callee = ast.unparse(node.func)
+        last = callee.rpartition(".")[2]
+        if last in LEVELS and "log" in callee.lower() and isinstance(node.args[0], ast.Constant):
+            yield str(node.args[0].value), last, {keyword.arg or "**" for keyword in node.keywords}
+        elif last.endswith("log") or callee == "sys.stderr.write":
+            text = literal_of(node.args[0])
+            if found := LINE.match(text):
+                yield found[1], "child", set(FIELD.findall(text))
+
+
+def literal_of(node: ast.expr) -> str:
+    """Return the text of a string or f-string; what is filled in shows as `?`."""
+    if isinstance(node, ast.BinOp):
+        return literal_of(node.left)
+    parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "?" for part in parts)
+
+
+def events_page() -> str:
+    """Every event of the log."""
+    rows = [
+        f"| `{e.name}` | {', '.join(sorted(e.levels))} | {', '.join(sorted(e.fields))} | {', '.join(sorted(e.files))} |"
+        for e in find_events().values()
+    ]
+    head = [
+        "# Events of the log",
+        MADE,
+        "",
+        "One event a line, `noun.past_verb key=value ...`. Every line of the host has `at` and `level` too. Level `child`:",
+        "written by a process below the host (gateway, rehearsal model, runner) on its stderr, which the host logs.",
+        "Words of messages are never logged above debug.",
+        "",
+        "| event | level | fields | written in |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+def errors_page() -> str:
+    """Every error by whose fault it is."""
+    tree = ast.parse((PACKAGE / "errors.py").read_text(encoding="utf-8"))
+    rows = [
+        f"| `{node.name}` | `{ast.unparse(node.bases[0])}` | {' '.join((ast.get_docstring(node) or '').split())} |"
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    ]
+    head = ["# Errors", MADE, "", "By whose fault it is; the tree is drawn in `src/nanoclaw/errors.py`.", ""]
+    return "\n".join([*head, "| error | is a | means |", "|---|---|---|", *rows, ""])
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n(.*?)^\) STRICT", re.MULTILINE | re.DOTALL)
+COLUMN = re.compile(r"^  ([a-z_]+) ([A-Z]+)(.*?)(?:-- *(.*))?$")
+DATABASES = (
+    ("The central store, `data/nanoclaw.db`", "store/schema.sql"),
+    ("The mailbox of a run, `in/inbound.db` and `out/outbound.db`", "contract/mailbox.sql"),
+    ("The gateway's ledger, `gateway/ledger.db`", "gateway/ledger.sql"),
+)
+
+
+def tables_page() -> str:
+    """Every table of the three databases."""
+    lines = [
+        "# Tables",
+        MADE,
+        "",
+        "Times are epoch milliseconds, ids ULIDs unless said otherwise. All tables are STRICT.",
+    ]
+    for title, path in DATABASES:
+        lines += ["", f"## {title}", "", f"From `src/nanoclaw/{path}`."]
+        for name, body in TABLE.findall((PACKAGE / path).read_text(encoding="utf-8")):
+            lines += ["", f"### `{name}`", "", "| column | type | rules | means |", "|---|---|---|---|"]
+            lines += [column_row(found) for found in map(COLUMN.match, joined(body)) if found]
+    return "\n".join([*lines, ""])
+
+
+def joined(body: str) -> list[str]:
+    """Return one line per column; a rule may stand on a line of its own below its column."""
+    return re.sub(r"\n {4,}", " ", body).split("\n")
+
+
+def column_row(found: re.Match[str]) -> str:
+    """One row of a table's page."""
+    name, kind, rules, means = found.groups()
+    rules = " ".join(rules.strip().rstrip(",").split())
+    return f"| `{name}` | {kind} | {f'`{rules}`' if rules else ''} | {means or ''} |".replace("||", "\\|\\|")
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """The help of every command."""
+    lines = ["# Commands", MADE, ""]
+    lines += [
+        "`./nanoclaw.sh WORD ...` is `nanoclaw WORD ...`. Exit codes: 0 done, 1 refused or failed, 2 usage or a thing"
+    ]
+    lines += ["that the operator can mend, 3 time-out of a chat."]
+    for name in ("nanoclaw", "ncl"):
+        lines += helps(name, COMMANDS[name](), None)
+    return "\n".join([*lines, ""])
+
+
+# Imported when asked for: the other pages need nothing of the product but its text.
+COMMANDS: dict[str, Callable[[], click.Command]] = {
+    "nanoclaw": lambda: import_module("nanoclaw.cli.verbs").nanoclaw,
+    "ncl": lambda: import_module("nanoclaw.admin.cli").ncl,
+}
+
+
+def helps(name: str, command: click.Command, parent: click.Context | None) -> Iterator[str]:
+    """Yield the help of a command and of those below it."""
+    context = click.Context(command, info_name=name, parent=parent, terminal_width=110, max_content_width=110)
+    yield from ("", f"## {context.command_path}", "", "```text", command.get_help(context).rstrip(), "```")
+    if isinstance(command, click.Group):
+        for verb in command.list_commands(context):
+            below = command.get_command(context, verb)
+            if below is not None and not below.hidden:
+                yield from helps(verb, below, context)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "errors.md": errors_page,
+    "events.md": events_page,
+    "tables.md": tables_page,
+    "commands.md": commands_page,
+}
+
+
+def main() -> int:
+    """Write the pages that are out of date, or with --check only name them."""
+    check = "--check" in sys.argv
+    stale = 0
+    for name, make in PAGES.items():
+        text = make()
+        if is_current(name, text):
+            continue
+        stale += 1
+        print(f"docs/reference/{name} {'is out of date' if check else 'is written'}")
+        if not check:
+            (HERE / name).write_text(text, encoding="utf-8")
+    return 1 if stale and check else 0
+
+
+def is_current(name: str, text: str) -> bool:
+    """Whether a page is what the source would make of it now."""
+    page = HERE / name
+    return page.exists() and page.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
