@@ -56,7 +56,9 @@ STREAM = (
 
 
 async def answer_stream(seen: Seen, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nset-cookie: a=b\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nset-cookie: a=b\r\n\r\n"
+    )
     for event in STREAM:
         data = sse(event)
         writer.write(b"%x\r\n%s\r\n" % (len(data), data))
@@ -124,7 +126,9 @@ class Gateway:
     async def set_key(self, key: str = KEY) -> None:
         await self.ask(control.VaultSet("anthropic", key), control.SecretLine)
 
-    async def call(self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY) -> Reply:
+    async def call(
+        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
+    ) -> Reply:
         async with self.open() as line:
             return await line.call(target, method=method, headers=headers, body=body)
 
@@ -158,7 +162,9 @@ class Line:
     def send(self, raw: bytes) -> None:
         self.writer.write(raw)
 
-    async def call(self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY) -> Reply:
+    async def call(
+        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
+    ) -> Reply:
         head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:3128\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         self.send(head.encode("latin-1") + body)
         return await self.reply()

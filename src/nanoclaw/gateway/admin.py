@@ -41,20 +41,24 @@ class AdminDesk:
 
 async def serve_admin(desk: AdminDesk, sock: socket.socket) -> None:
     """Serve one accepted connection until it ends or is idle for 30 s."""
-    with sock:
-        uid = peer_uid(sock)
-        if uid not in {0, desk.allowed_uid}:
-            return
-        reader, writer = await asyncio.open_connection(sock=sock, limit=control.ADMIN_LINE_BYTES)
-        try:
-            async with asyncio.timeout(IDLE_SECONDS):
-                while line := await reader.readline():
-                    writer.write(msgspec.json.encode(await _answer(desk, line, uid)) + b"\n")
-                    await writer.drain()
-        except (OSError, TimeoutError, ValueError):
-            pass  # gone, idle, or a line beyond every request's length
-        finally:
-            writer.close()
+    uid = peer_uid(sock)
+    if uid not in {0, desk.allowed_uid}:
+        sock.close()
+        return
+    reader, writer = await asyncio.open_connection(sock=sock, limit=control.ADMIN_LINE_BYTES)
+    try:
+        while line := await _read_line(reader):
+            writer.write(msgspec.json.encode(await _answer(desk, line, uid)) + b"\n")
+            await writer.drain()
+    except (OSError, TimeoutError, ValueError):
+        pass  # gone, idle, or a line beyond every request's length
+    finally:
+        writer.close()
+
+
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(IDLE_SECONDS):
+        return await reader.readline()
 
 
 def peer_uid(sock: socket.socket) -> int:

@@ -25,7 +25,10 @@ import msgspec
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import control
 
-BOOT = "import sys; sys.path[:0] = sys.argv[1].split(':'); from nanoclaw.gateway.main import main; sys.exit(main(sys.argv[2:]))"
+BOOT = (
+    "import sys; sys.path[:0] = sys.argv[1].split(':'); "
+    "from nanoclaw.gateway.main import main; sys.exit(main(sys.argv[2:]))"
+)
 STOP_SECONDS = 3.0
 STEADY_SECONDS = 1.0  # a gateway that lived this long is started again at once, a shorter life backs off
 RESTART_SECONDS = (0.05, 0.2, 0.5, 2.0, 5.0)
@@ -53,7 +56,13 @@ SpawnGateway = Callable[[GatewayFds], "subprocess.Popen[bytes]"]
 
 
 def gateway_command(
-    python: str, sys_path: Sequence[str], directory: Path, fds: GatewayFds, *, admin_uid: int, upstream: str | None = None
+    python: str,
+    sys_path: Sequence[str],
+    directory: Path,
+    fds: GatewayFds,
+    *,
+    admin_uid: int,
+    upstream: str | None = None,
 ) -> list[str]:
     """Return the argv of a gateway process; it needs env={} and the two sockets inherited under their numbers.
 
@@ -219,7 +228,7 @@ class GatewayClient:
         if process.stderr is None:
             raise TypeError("the gateway's stderr must be a pipe")
         channel = control.ControlChannel[control.GatewayEvent](
-            ours, control.GatewayEvent, self._received, self._lost
+            ours, control.parse_gateway_event, self._received, self._lost
         )
         life = _Life(process, process.stderr, channel, os.pidfd_open(process.pid), loop.time())
         self._life = life
@@ -322,7 +331,9 @@ class GatewayClient:
 Result = TypeVar("Result")
 
 
-def ask_admin(path: Path, request: control.AdminRequest, kind: type[Result], *, timeout_seconds: float = 10.0) -> Result:
+def ask_admin(
+    path: Path, request: control.AdminRequest, kind: type[Result], *, timeout_seconds: float = 10.0
+) -> Result:
     """Ask the gateway's admin socket at `path` and return its result as `kind` (see control.py for which).
 
     Blocking, for the command line. Raises OperatorError: nobody listens, it refused, or it did not answer in time.

@@ -64,6 +64,11 @@ class RehearsalAt(msgspec.Struct, frozen=True, tag=True):
 HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt
 
 
+def parse_host_message(data: bytes) -> HostMessage:
+    """Return what the host sent. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=HostMessage)
+
+
 class Ready(msgspec.Struct, frozen=True, tag=True):
     """Gateway to host, once: vault and ledger are open."""
 
@@ -104,6 +109,11 @@ class CallFinished(msgspec.Struct, frozen=True, tag=True):
 
 
 GatewayEvent = Ready | ModelKey | CallRefused | CallFinished
+
+
+def parse_gateway_event(data: bytes) -> GatewayEvent:
+    """Return what the gateway sent. Raises msgspec.DecodeError."""
+    return msgspec.json.decode(data, type=GatewayEvent)
 
 
 class VaultSet(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.set"):
@@ -221,12 +231,12 @@ class ControlChannel(Generic[Incoming]):
     def __init__(
         self,
         sock: socket.socket,
-        kind: type[Incoming],
+        parse: Callable[[bytes], Incoming],
         on_message: Callable[[Incoming, list[socket.socket]], None],
         on_closed: Callable[[str], None],
     ) -> None:
         self._socket = sock
-        self._decoder = msgspec.json.Decoder(kind)
+        self._parse = parse
         self._encoder = msgspec.json.Encoder()
         self._on_message = on_message
         self._on_closed = on_closed
@@ -283,26 +293,34 @@ class ControlChannel(Generic[Incoming]):
             self._loop.remove_writer(self._socket.fileno())
 
     def _readable(self) -> None:
+        room = socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize)
         try:
-            data, ancillary, flags, _ = self._socket.recvmsg(
-                PACKET_BYTES, socket.CMSG_SPACE(DESCRIPTORS * array.array("i").itemsize), socket.MSG_CMSG_CLOEXEC
-            )
+            data, ancillary, flags, _ = self._socket.recvmsg(PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
         except OSError as error:
-            return self._fail(f"receiving failed: {error.strerror}")
+            self._fail(f"receiving failed: {error.strerror}")
+            return
         sockets = _received_sockets(ancillary)
-        if not data:
-            return self._fail("the other side closed the connection")
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            _discard(sockets)
-            return self._fail("a message was longer than its limit")
         try:
-            message = self._decoder.decode(data)
-        except msgspec.DecodeError as error:
-            _discard(sockets)
-            return self._fail(f"a message was not understood: {error}")
+            message = self._understand(data, flags)
+        except ValueError as error:
+            for sock in sockets:
+                sock.close()
+            self._fail(str(error))
+            return
         self._on_message(message, sockets)
+
+    def _understand(self, data: bytes, flags: int) -> Incoming:
+        """Return the message; raises ValueError when there is none."""
+        if not data:
+            raise ValueError("the other side closed the connection")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ValueError("a message was longer than its limit")
+        try:
+            return self._parse(data)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"a message was not understood: {error}") from None
 
     def _fail(self, reason: str) -> None:
         if self._open:
@@ -324,8 +342,3 @@ def _received_sockets(ancillary: Sequence[tuple[int, int, bytes]]) -> list[socke
 def _close_all(descriptors: Sequence[int]) -> None:
     for number in descriptors:
         os.close(number)
-
-
-def _discard(sockets: Sequence[socket.socket]) -> None:
-    for sock in sockets:
-        sock.close()

@@ -1,6 +1,6 @@
 """The server name of a TLS ClientHello, for the audit line of a handshake that is refused; nothing is answered.
 
-In: the first bytes of a connection, hostile. Out: the name, or None. Source: RFC 8446 section 4.1.2, RFC 6066 section 3.
+In: the first bytes of a connection, hostile. Out: the name, or None. Sources: RFC 8446 section 4.1.2, RFC 6066 3.
 """
 
 from __future__ import annotations

@@ -17,11 +17,22 @@ OAUTH_BETA = b"oauth-2025-04-20"  # what api.anthropic.com asks of a subscriptio
 
 # RFC 9110 section 7.6.1; `te` and `trailer` with them, since trailers are not passed on.
 HOP_BY_HOP = frozenset(
-    {b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings"}
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+        b"http2-settings",
+    }
 )
 CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"cookie", b"cookie2", b"x-goog-api-key", b"api-key"})
 REWRITTEN = frozenset({b"host", b"accept-encoding", b"expect", b"content-length"})
-NOT_FOR_THE_BOX = frozenset({b"set-cookie", b"set-cookie2", b"alt-svc", b"www-authenticate", b"strict-transport-security"})
+NOT_FOR_THE_BOX = frozenset(
+    {b"set-cookie", b"set-cookie2", b"alt-svc", b"www-authenticate", b"strict-transport-security"}
+)
 
 
 def strip_request(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
@@ -54,9 +65,9 @@ def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:
     return options - {b"content-length", b"content-type"}
 
 
-def upstream_headers(stripped: Headers, authority: str, length: bytes | None) -> Headers:
+def upstream_headers(stripped: Headers, authority: str, length: int | None) -> Headers:
     """Return the headers of the upstream request before any secret: host, framing as declared, no compression."""
-    framing = (b"content-length", length) if length is not None else (b"transfer-encoding", b"chunked")
+    framing = (b"content-length", b"%d" % length) if length is not None else (b"transfer-encoding", b"chunked")
     return [(b"host", authority.encode("ascii")), *stripped, (b"accept-encoding", b"identity"), framing]
 
 

@@ -19,12 +19,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import compress
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import aiosql
 import msgspec
@@ -133,12 +133,10 @@ class Ledger:
     def verify(self) -> Verification:
         """Recompute the chain from its first row. Blocking; on its own connection."""
         head, seq = START_HASH, 0
-        with self._reading() as connection:
-            while found := connection.execute(self._sql["list_chain"], {"after": seq}).fetchall():
-                for row in (AuditLine(*values) for values in found):
-                    if row.seq != seq + 1 or row.hash != _chain(head, row):
-                        return Verification(seq, head, broken_at=row.seq)
-                    head, seq = row.hash, row.seq
+        for row in self._read_chain():
+            if row.seq != seq + 1 or row.hash != _chain(head, row):
+                return Verification(seq, head, broken_at=row.seq)
+            head, seq = row.hash, row.seq
         return Verification(seq, head)
 
     def list_usage(self, since: int) -> list[tuple[str, Usage]]:
@@ -147,10 +145,15 @@ class Ledger:
             found = connection.execute(self._sql["list_usage"], {"since": since}).fetchall()
             return [(row[5], Usage(*row[7:])) for row in found]
 
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            yield connection
+    def _reading(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True))
+
+    def _read_chain(self) -> Iterator[AuditLine]:
+        after = 0
+        with self._reading() as connection:
+            while found := connection.execute(self._sql["list_chain"], {"after": after}).fetchall():
+                yield from (AuditLine(*values) for values in found)
+                after = found[-1][0]
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")  # readers (audit, verify) never wait for the writer
@@ -224,16 +227,16 @@ class Ledger:
         row = msgspec.structs.replace(row, hash=_chain(head, row))
         self._connection.execute(self._sql["add_audit"], msgspec.structs.asdict(row))
         if waiting.usage is not None:
-            used = dataclasses.asdict(waiting.usage)
-            about = {field: getattr(row, field) for field in ("call", "at", "session", "fence", "agent_group", "charge", "host")}
-            self._connection.execute(self._sql["add_usage"], used | about)
+            known = msgspec.structs.asdict(row) | dataclasses.asdict(waiting.usage)
+            self._connection.execute(self._sql["add_usage"], known)
         return row.hash
 
 
 def _load_sql() -> dict[str, str]:
     """Return the statements of ledger.sql by name."""
-    queries = aiosql.from_path(Path(__file__).with_name("ledger.sql"), "sqlite3", mandatory_parameters=False)
-    return {name: cast("str", cast("Any", getattr(queries, name)).sql) for name in queries.available_queries}
+    path = Path(__file__).with_name("ledger.sql")
+    queries = aiosql.from_path(path, "sqlite3", mandatory_parameters=False)  # pyright: ignore[reportUnknownMemberType]
+    return {name: cast("str", getattr(queries, name).sql) for name in queries.available_queries}
 
 
 def _chain(head: str, row: AuditLine) -> str:

@@ -26,9 +26,10 @@ from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
+from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Rule
-from nanoclaw.gateway.proxy import Desk, Route, serve_connection
+from nanoclaw.gateway.proxy import serve_connection
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool, parse_endpoint
 from nanoclaw.gateway.vault import Vault
 from nanoclaw.log import Log, open_log
@@ -107,9 +108,7 @@ def _lock(directory: Path) -> int:
 class Gateway:
     """Everything the process holds, wired together."""
 
-    def __init__(
-        self, arguments: Arguments, vault: Vault, ledger: Ledger, tasks: asyncio.TaskGroup, log: Log
-    ) -> None:
+    def __init__(self, arguments: Arguments, vault: Vault, ledger: Ledger, tasks: asyncio.TaskGroup, log: Log) -> None:
         self._arguments = arguments
         self._vault = vault
         self._ledger = ledger
@@ -139,7 +138,7 @@ class Gateway:
         )
         host = socket.socket(fileno=arguments.control_fd)
         self._host = control.ControlChannel[control.HostMessage](
-            host, control.HostMessage, self._received, self._host_gone
+            host, control.parse_host_message, self._received, self._host_gone
         )
 
     async def serve(self) -> None:

@@ -116,7 +116,7 @@ def decide(target: Target, rules: tuple[Rule, ...]) -> Verdict:
     if target.fault is not None:
         return Deny("canonical", f"The path was refused because {target.fault}. Write it plainly and try again.")
     if target.form is not Form.ORIGIN:
-        return _deny_host(target)
+        return deny_host(target.host)
     for rule in rules:
         inner = target.path.removeprefix(rule.prefix)
         if inner == target.path or not inner.startswith("/"):
@@ -128,9 +128,10 @@ def decide(target: Target, rules: tuple[Rule, ...]) -> Verdict:
     return Deny("default", f"There is no route {shown(target.path)} at the gateway. {_HINT}")
 
 
-def _deny_host(target: Target) -> Deny:
-    host = shown(target.host) or "an unnamed host"
-    allow = f"`nanoclaw egress allow {host}`" if _HOST.fullmatch(target.host) else "`nanoclaw egress allow HOST`"
+def deny_host(asked: str) -> Deny:
+    """Return the refusal of a host that no rule allows, with the command that would allow it."""
+    host = shown(asked) or "an unnamed host"
+    allow = f"`nanoclaw egress allow {host}`" if _HOST.fullmatch(asked) else "`nanoclaw egress allow HOST`"
     return Deny("default", f"No rule allows this box to reach {host}. The operator can allow it with {allow}.")
 
 

@@ -88,7 +88,11 @@ class UpstreamConnection:
     """One HTTP/1.1 connection outwards, one call at a time."""
 
     def __init__(
-        self, endpoint: Endpoint, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, protocol: _CountingProtocol
+        self,
+        endpoint: Endpoint,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        protocol: _CountingProtocol,
     ) -> None:
         self.endpoint = endpoint
         self.idle_since = 0.0
@@ -235,7 +239,9 @@ class UpstreamPool:
         except TimeoutError:
             raise UpstreamError(f"{endpoint.authority} did not accept a connection in time") from None
         except ssl.SSLCertVerificationError as error:
-            raise UpstreamError(f"the certificate of {endpoint.authority} is not valid: {error.verify_message}") from None
+            raise UpstreamError(
+                f"the certificate of {endpoint.authority} is not valid: {error.verify_message}"
+            ) from None
         except OSError as error:
             raise UpstreamError(f"{endpoint.authority} cannot be reached: {error.strerror or error}") from None
         writer = asyncio.StreamWriter(transport, protocol, reader, loop)

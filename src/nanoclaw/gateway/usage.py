@@ -57,7 +57,7 @@ class UsageReader:
         self._wanted = self._streamed or kind == "application/json"
         self._held = bytearray()
         self._overlong = False
-        self._usage = Usage()
+        self.usage = Usage()  # what is known so far
 
     def feed(self, chunk: bytes) -> None:
         """Look at one more chunk."""
@@ -82,7 +82,7 @@ class UsageReader:
         """Return what the answer said, after its last chunk."""
         if self._wanted and not self._streamed and len(self._held) <= BODY_BYTES:
             self._read_body(bytes(self._held))
-        return self._usage
+        return self.usage
 
     def _read_line(self, line: bytes) -> None:
         if not line.startswith(b"data:") or b'"message_' not in line[:200]:
@@ -104,9 +104,9 @@ class UsageReader:
 
     def _learn(self, counts: _Counts | None, model: str) -> None:
         """Take over the figures that are given; later ones replace earlier ones (they are totals)."""
-        known = self._usage
+        known = self.usage
         given = counts or _Counts()
-        self._usage = Usage(
+        self.usage = Usage(
             model=model[:128] or known.model,
             input_tokens=_newer(given.input_tokens, known.input_tokens),
             output_tokens=_newer(given.output_tokens, known.output_tokens),

@@ -33,6 +33,12 @@ NONCE_BYTES = 12
 FILE_BYTES = 4 * 1024 * 1024
 SECRET_MIN = 8  # shorter ones would blot out ordinary words when answers are redacted
 SECRET_MAX = 8192
+VAULT_FILE, KEY_FILE = "gateway/vault.json", "gateway/vault.key"  # as a person finds them in the home
+HOME = "NanoClaw's home (~/.nanoclaw unless you chose another)"
+MEND = (
+    f"Restore it from a backup, or move {VAULT_FILE} and {KEY_FILE} in {HOME} away and set your keys again with "
+    "`nanoclaw vault set anthropic`."
+)
 DATA_KEY_AAD = b"nanoclaw vault data key|1"
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -124,11 +130,11 @@ class Vault:
         raw = _read_whole(self._path)
         if raw is None:
             return
-        file = _parse_vault(self._path, raw)
+        file = _parse_vault(raw)
         key = self._read_key_file()
-        self._data_key = _decrypt(key, file.data_key.nonce, file.data_key.data, DATA_KEY_AAD, self._damage("data key"))
+        self._data_key = _decrypt(key, file.data_key.nonce, file.data_key.data, DATA_KEY_AAD, "data key")
         for stored in file.secrets:
-            value = _decrypt(self._data_key, stored.nonce, stored.data, _bind(stored), self._damage(stored.name))
+            value = _decrypt(self._data_key, stored.nonce, stored.data, _bind(stored), stored.name)
             self._opened[stored.name] = _Opened(stored, Secret(value.decode("ascii")))
 
     def put(self, name: str, value: str, hosts: Sequence[str], now_ms: int) -> StoredSecret:
@@ -180,26 +186,17 @@ class Vault:
     def _read_key_file(self) -> bytes:
         raw = _read_whole(self._key_path)
         if raw is None:
-            raise OperatorError(f"The vault's key file {self._key_path} is missing. {self._mend()}")
+            raise OperatorError(f"The vault's key file {KEY_FILE} is missing. {MEND}")
         if stat.S_IMODE(self._key_path.stat().st_mode) & 0o077:
             raise OperatorError(
-                f"Others can read the vault's key file {self._key_path}, so it is not used. "
-                f"Run `chmod 600 {self._key_path}`, and set your keys anew if this machine is shared."
+                f"Others can read the vault's key file {KEY_FILE}, so it is not used. Run `chmod 600 {KEY_FILE}` in "
+                f"{HOME}, and set your keys anew if this machine is shared."
             )
         with contextlib.suppress(ValueError):
             key = bytes.fromhex(raw.decode("ascii"))
             if len(key) == KEY_BYTES:
                 return key
-        raise OperatorError(f"The vault's key file {self._key_path} is damaged. {self._mend()}")
-
-    def _mend(self) -> str:
-        return (
-            f"Restore it from a backup, or move {self._path} and {self._key_path} away and set your keys again "
-            "with `nanoclaw vault set anthropic`."
-        )
-
-    def _damage(self, what: str) -> str:
-        return f"The vault {self._path} cannot be decrypted ({what}): it or its key file was changed. {self._mend()}"
+        raise OperatorError(f"The vault's key file {KEY_FILE} is damaged. {MEND}")
 
 
 def _classify(name: str, value: str, hosts: Sequence[str]) -> tuple[Kind, tuple[str, ...]]:
@@ -233,27 +230,26 @@ def _bind(stored: StoredSecret) -> bytes:
     return "|".join((stored.name, stored.kind, ",".join(stored.hosts), str(VERSION))).encode("ascii", "replace")
 
 
-def _parse_vault(path: Path, raw: bytes) -> VaultFile:
+def _parse_vault(raw: bytes) -> VaultFile:
     try:
         version = msgspec.json.decode(raw, type=_Versioned).version
         if version > VERSION:
             raise OperatorError(
-                f"The vault {path} was written by a newer NanoClaw (version {version}, this one knows {VERSION}). "
+                f"{VAULT_FILE} was written by a newer NanoClaw (version {version}, this one knows {VERSION}). "
                 "Update NanoClaw."
             )
         return msgspec.json.decode(raw, type=VaultFile)
     except msgspec.DecodeError as error:
-        raise OperatorError(
-            f"The vault {path} is damaged or cut short ({error}). Restore it from a backup, or move it away and set "
-            "your keys again with `nanoclaw vault set anthropic`."
-        ) from None
+        raise OperatorError(f"{VAULT_FILE} is damaged or cut short ({error}). {MEND}") from None
 
 
-def _decrypt(key: bytes, nonce: bytes, data: bytes, bound: bytes, damage: str) -> bytes:
+def _decrypt(key: bytes, nonce: bytes, data: bytes, bound: bytes, what: str) -> bytes:
     try:
         return AESGCM(key).decrypt(nonce, data, bound)
     except (InvalidTag, ValueError):
-        raise OperatorError(damage) from None
+        raise OperatorError(
+            f"{VAULT_FILE} cannot be decrypted ({what}): it or its key file was changed. {MEND}"
+        ) from None
 
 
 def _read_whole(path: Path) -> bytes | None:
@@ -263,7 +259,7 @@ def _read_whole(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise OperatorError(f"{path} cannot be read: {error.strerror}.") from None
+        raise OperatorError(f"gateway/{path.name} cannot be read: {error.strerror}.") from None
 
 
 def _write_whole(path: Path, data: bytes) -> None:
@@ -283,4 +279,4 @@ def _write_whole(path: Path, data: bytes) -> None:
         finally:
             os.close(directory)
     except OSError as error:
-        raise OperatorError(f"{path} cannot be written: {error.strerror}. Nothing was changed.") from None
+        raise OperatorError(f"gateway/{path.name} cannot be written: {error.strerror}. Nothing was changed.") from None

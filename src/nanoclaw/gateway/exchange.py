@@ -1,0 +1,199 @@
+"""One allowed call: the request streams out, the answer streams back, redacted and counted, then its end is noted.
+
+In: a `Call` that is already in the ledger, a connected client. Out: the answer, or a `Failure` that says why not.
+Writes: the ledger's `finished` row, with usage. Never: buffers a stream, retries a call, or keeps a connection upstream
+on which anything is left over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import h11
+
+from nanoclaw.clock import Clock
+from nanoclaw.gateway import control, policy
+from nanoclaw.gateway.boxes import Limits, Spawn
+from nanoclaw.gateway.inject import Headers, strip_response
+from nanoclaw.gateway.ledger import Entry, Event, Ledger
+from nanoclaw.gateway.line import Failure, Line, client_gone
+from nanoclaw.gateway.policy import Rule
+from nanoclaw.gateway.redact import Redactor, redact_value
+from nanoclaw.gateway.upstream import Endpoint, UpstreamConnection, UpstreamError, UpstreamPool
+from nanoclaw.gateway.usage import Usage, UsageReader
+from nanoclaw.gateway.vault import Secret, StoredSecret
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an allowed call goes, and what is put on it; no secret for the rehearsal model."""
+
+    endpoint: Endpoint
+    secret: tuple[StoredSecret, Secret] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every connection shares."""
+
+    rules: tuple[Rule, ...]
+    find_route: Callable[[Rule], Route | None]
+    secret_values: Callable[[], tuple[bytes, ...]]
+    ledger: Ledger
+    pool: UpstreamPool
+    clock: Clock
+    limits: Limits
+    spawn: Spawn
+    tell: Callable[[control.GatewayEvent], None]
+
+
+@dataclass(slots=True)
+class Call:
+    """An allowed call on its way; `entry` is its row in the ledger, `number` that row's."""
+
+    number: int
+    entry: Entry
+    route: Route
+    head: h11.Request
+    started_at: float
+    status: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    usage: Usage = field(default_factory=Usage)
+    fault: Failure | None = None
+
+
+async def exchange(desk: Desk, line: Line, call: Call) -> None:
+    """Make the call and note its end. Raises Failure."""
+    try:
+        await _Exchange(desk, line, call).run()
+    except Failure as failure:
+        call.fault = call.fault or failure
+        raise call.fault from None
+    finally:
+        _note_end(desk, call)
+
+
+class _Exchange:
+    def __init__(self, desk: Desk, line: Line, call: Call) -> None:
+        self._desk = desk
+        self._line = line
+        self._call = call
+
+    async def run(self) -> None:
+        call, desk = self._call, self._desk
+        upstream: UpstreamConnection | None = None
+        pump: asyncio.Task[None] | None = None
+        try:
+            upstream = await desk.pool.acquire(call.route.endpoint, desk.limits.connect_seconds)
+            await upstream.send(call.head)
+            self._line.go_on()
+            pump = desk.spawn(self._pump(upstream))
+            await self._relay(upstream, await upstream.read_head(desk.limits.answer_seconds))
+        except (UpstreamError, TimeoutError, OSError) as error:
+            raise call.fault or self._describe(error) from None
+        finally:
+            if pump is not None:
+                pump.cancel()
+                await asyncio.wait([pump])
+            if upstream is not None:
+                desk.pool.release(upstream)
+
+    async def _pump(self, upstream: UpstreamConnection) -> None:
+        """Pass the request's body on as it comes; then watch for a client that goes, whose call is broken off."""
+        try:
+            await self._pump_body(upstream)
+            if data := await self._line.watch():
+                self._line.receive(data)  # the next request, sent early; it is parsed after this one's answer
+                return
+            self._call.fault = client_gone()
+        except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
+            self._call.fault = Failure(400, "invalid_request_error", f"The request broke off: {error}.")
+        except Failure as failure:
+            self._call.fault = failure
+        upstream.abort()
+
+    async def _pump_body(self, upstream: UpstreamConnection) -> None:
+        limits = self._desk.limits
+        while (piece := await self._line.next_body()) is not None:
+            self._call.sent_bytes += len(piece)
+            if self._call.sent_bytes > limits.body_bytes:
+                raise too_large(limits)
+            with contextlib.suppress(OSError):  # an upstream that broke off is reported by who reads its answer
+                await upstream.send(h11.Data(data=piece))
+        with contextlib.suppress(OSError):
+            await upstream.send(h11.EndOfMessage())
+
+    async def _relay(self, upstream: UpstreamConnection, answer: h11.Response) -> None:
+        """Stream the answer to the client, redacted, at the pace of the slower side."""
+        call, line = self._call, self._line
+        headers = list(answer.headers)
+        if (encoding := header_value(headers, b"content-encoding")) not in {"", "identity"}:
+            raise UpstreamError(f"it answered in an encoding that cannot be checked ({policy.shown(encoding)})")
+        call.status = answer.status_code
+        usage = UsageReader(header_value(headers, b"content-type"))
+        secrets = self._desk.secret_values()
+        redactor = Redactor(secrets)
+        passed = [(name, redact_value(value, secrets)) for name, value in strip_response(headers)]
+        await line.send(h11.Response(status_code=answer.status_code, headers=passed, reason=b""))
+        while chunk := await upstream.read_body(self._desk.limits.answer_seconds):
+            call.received_bytes += len(chunk)
+            usage.feed(chunk)
+            call.usage = usage.usage
+            await line.send(h11.Data(data=redactor.feed(chunk)))
+        call.usage = usage.result()
+        await line.send(h11.Data(data=redactor.finish()))
+        await line.send(h11.EndOfMessage())
+
+    def _describe(self, error: Exception) -> Failure:
+        status, said = (504, "it did not answer in time") if isinstance(error, TimeoutError) else (502, str(error))
+        if isinstance(error, ssl.SSLError):
+            said = "the encrypted connection broke"
+        self._call.status = self._call.status or status
+        what = self._call.route.endpoint.authority if self._call.route.secret else "The rehearsal model"
+        return Failure(status, "api_error", f"{what} could not be asked: {said}. The call may be tried again.")
+
+
+def _note_end(desk: Desk, call: Call) -> None:
+    """Write down how a call ended and tell the host; nobody waits for it."""
+    caller = call.entry.caller
+    took_ms = round((desk.clock.monotonic() - call.started_at) * 1000)
+    ended = replace(
+        call.entry,
+        event=Event.FINISHED,
+        reason=call.fault.message if call.fault else "",
+        call=call.number,
+        status=call.status,
+        sent_bytes=call.sent_bytes,
+        received_bytes=call.received_bytes,
+        took_ms=took_ms,
+    )
+    desk.ledger.submit(ended, call.usage)
+    desk.tell(
+        control.CallFinished(
+            session=caller.session,
+            fence=caller.fence,
+            group=caller.group,
+            charge=call.entry.charge,
+            status=call.status,
+            model=call.usage.model,
+            input_tokens=call.usage.input_tokens,
+            output_tokens=call.usage.output_tokens,
+            took_ms=took_ms,
+        )
+    )
+
+
+def header_value(headers: Headers, name: bytes) -> str:
+    """Return a header's values in small letters, joined by commas, "" when there is none."""
+    return ",".join(value.decode("latin-1").strip().lower() for known, value in headers if known == name)
+
+
+def too_large(limits: Limits) -> Failure:
+    """Return the failure of a request beyond the limit."""
+    message = f"The request is larger than {limits.body_bytes // (1024 * 1024)} MiB, the most a call may carry."
+    return Failure(413, "request_too_large", message)

@@ -1,0 +1,131 @@
+"""A box's side of one connection: heads in, answers out, each step bounded in time and size. Decides nothing.
+
+In: bytes of the box, hostile. Out: h11 events. Fails: OSError or TimeoutError, a client that went or stalls;
+h11.RemoteProtocolError, what came is not HTTP; `Failure`, a call that ends with an API error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import h11
+import msgspec
+
+from nanoclaw.gateway.boxes import Limits
+from nanoclaw.gateway.inject import Headers
+
+READ_BYTES = 64 * 1024
+DRAIN_BYTES = 1024 * 1024
+DRAIN_SECONDS = 2.0
+
+
+class Failure(Exception):
+    """A call ends with an API error: `status`, its `kind` as the Messages API names them, and a plain sentence."""
+
+    def __init__(self, status: int, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.kind = kind
+        self.message = message
+
+
+def client_gone() -> Failure:
+    """Return the failure of a client that closed its connection or reads nothing (nobody will hear it)."""
+    return Failure(499, "api_error", "The client went away.")
+
+
+class Line:
+    """One client connection."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._limits = limits
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
+        self._begun = False  # a byte of the next head has come
+
+    async def read(self, timeout_seconds: float) -> bytes:
+        """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
+        async with asyncio.timeout(timeout_seconds):
+            return await self._reader.read(READ_BYTES)
+
+    async def watch(self) -> bytes:
+        """Return what comes next, whenever that is."""
+        return await self._reader.read(READ_BYTES)
+
+    def receive(self, data: bytes) -> None:
+        """Give bytes to the parser."""
+        self._begun = self._begun or bool(data)
+        self._http.receive_data(data)
+
+    def write(self, raw: bytes) -> None:
+        """Send bytes that are not HTTP."""
+        self._writer.write(raw)
+
+    async def next_request(self) -> h11.Request | None:
+        """Return the next head, None when the client is done."""
+        loop = asyncio.get_running_loop()
+        deadline: float | None = None
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            if self._begun and deadline is None:
+                deadline = loop.time() + self._limits.header_seconds
+            self.receive(await self.read(self._limits.idle_seconds if deadline is None else deadline - loop.time()))
+        return event if isinstance(event, h11.Request) else None
+
+    async def next_body(self) -> bytes | None:
+        """Return the next piece of the request's body, None at its end."""
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self.receive(await self.read(self._limits.stall_seconds))
+        if isinstance(event, h11.Data):
+            return bytes(event.data)
+        self._begun = False
+        return None
+
+    def go_on(self) -> None:
+        """Tell a client that asked whether to send its body (`Expect: 100-continue`) to do so."""
+        if self._http.they_are_waiting_for_100_continue:
+            self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+
+    async def send(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+        """Send and wait while the client is slow. Raises Failure when it went or reads nothing for too long."""
+        data = self._http.send(event)
+        if not data:
+            return
+        self._writer.write(data)
+        try:
+            async with asyncio.timeout(self._limits.stall_seconds):
+                await self._writer.drain()
+        except (OSError, TimeoutError):
+            raise client_gone() from None
+
+    async def answer(self, failure: Failure) -> None:
+        """Answer with an API error. Raises ConnectionAbortedError when an answer has begun: breaking off tells it."""
+        if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
+            raise ConnectionAbortedError
+        body = msgspec.json.encode({"type": "error", "error": {"type": failure.kind, "message": failure.message}})
+        headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        if failure.status != 403:
+            headers.append((b"connection", b"close"))
+        await self.send(h11.Response(status_code=failure.status, headers=headers, reason=b""))
+        await self.send(h11.Data(data=body))
+        await self.send(h11.EndOfMessage())
+
+    async def start_next(self) -> bool:
+        """Return whether the connection can carry another call; what is left of a refused body is read away first."""
+        with contextlib.suppress(TimeoutError, h11.RemoteProtocolError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._drain_body()
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._begun = bool(self._http.trailing_data[0])
+        self._http.start_next_cycle()
+        return True
+
+    async def _drain_body(self) -> None:
+        drained = 0
+        while self._http.their_state is h11.SEND_BODY and drained < DRAIN_BYTES:
+            if self._http.next_event() is h11.NEED_DATA:
+                data = await self._reader.read(READ_BYTES)
+                drained += len(data)
+                self.receive(data)
