@@ -19,9 +19,9 @@ from tests.e2e.rehearsal_driver import running_rehearsal
 
 BETA = "/v1/messages?beta=true"
 STARTER = """
-import socket, subprocess, sys, time
+import os, socket, subprocess, sys, time
 listener = socket.create_server(("127.0.0.1", 0))
-argv = [sys.executable, "-I", "-m", "nanoclaw.rehearsal", str(listener.fileno())]
+argv = [sys.executable, "-I", "-m", "nanoclaw.rehearsal", str(listener.fileno()), str(os.getpid())]
 child = subprocess.Popen(argv, env={}, pass_fds=[listener.fileno()])
 print(child.pid, flush=True)
 time.sleep(60)
