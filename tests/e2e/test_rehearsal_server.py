@@ -86,7 +86,7 @@ def test_a_tool_call_comes_without_a_stream_too(client: http.client.HTTPConnecti
     assert message["content"][0]["input"]["command"] == "date"
 
 
-def test_tokens_are_counted(client: http.client.HTTPConnection) -> None:
+def test_tokens_of_a_request_are_counted(client: http.client.HTTPConnection) -> None:
     status, counted = post(client, request("hello " * 100), "/v1/messages/count_tokens")
     assert status == 200
     assert counted["input_tokens"] > 100
