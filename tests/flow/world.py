@@ -1,0 +1,315 @@
+"""The whole data path in one process: the real stages, store and mailbox files; a scripted platform and scripted boxes.
+
+A test is a transcript: `await chat.says("hi")`, `world.script.replies("hello")`, `await chat.hears("hello")`. Time is
+a ManualClock; `await world.after(5)` lets it pass and then looks as the sweep does. `hears` waits for what must come;
+`await world.quiet()` waits until nothing is under way, so that what did not come can be asserted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import nanoclaw
+from nanoclaw.channels.base import Accepted, Channel, Incoming
+from nanoclaw.config import Config, Paths, Settings
+from nanoclaw.domain.people import Role
+from nanoclaw.domain.session import RunEnd
+from nanoclaw.flow.collect import Collect
+from nanoclaw.flow.deliver import Deliver
+from nanoclaw.flow.end import Ender
+from nanoclaw.flow.live import LiveRun, LiveRuns
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.notify import Notify
+from nanoclaw.flow.receive import Receiver
+from nanoclaw.flow.requests import Requests
+from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.start import BoxParts, Starter
+from nanoclaw.flow.sweep import Sweep
+from nanoclaw.flow.wake import Wake
+from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.ids import UlidSource
+from nanoclaw.log import open_log
+from nanoclaw.sandbox.spec import Interpreter, Limits
+from nanoclaw.store.defaults import FOLDER, Operator, make_defaults
+from nanoclaw.store.migrate import open_store
+from nanoclaw.store.tables import build_tables
+from nanoclaw.supervise import ThreadBlocking
+from nanoclaw.testing.fakes import ManualClock, RecordingGateway, ScriptedChannel
+from nanoclaw.testing.scripted_box import Script, ScriptedBox, ScriptedRuntime
+
+DEADLINE_SECONDS = 10.0
+CALM_LOOKS = 4
+STEP_SECONDS = 0.002
+INSTALL = "0badcafe"
+CHANNEL = "scripted"
+OPERATOR = "alice"
+
+
+class Killed(BaseException):
+    """The host was killed at a crash point."""
+
+
+@dataclass
+class Home:
+    """What outlives a host: the folder on disk, the clock on the wall, the people at the other end of the platform."""
+
+    path: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    channel: ScriptedChannel = field(default_factory=lambda: ScriptedChannel(CHANNEL))
+    settings: Settings = field(default_factory=Settings)
+
+    def config(self) -> Config:
+        for name in ("data", "groups", "compose", "sessions"):
+            (self.path / name).mkdir(parents=True, exist_ok=True)
+        uid = 0 if self.path.stat().st_uid == 0 else self.path.stat().st_uid
+        paths = Paths(home=self.path, run=self.path / "run")
+        return Config(paths, self.settings, INSTALL, "UTC", OPERATOR, uid)
+
+
+class Chat:
+    """One chat of the scripted platform, with everybody in it."""
+
+    def __init__(self, world: World, name: str, *, is_group: bool) -> None:
+        self._world = world
+        self._is_group = is_group
+        self._count = 0
+        self.name = name
+
+    @property
+    def heard(self) -> list[str]:
+        return self._world.channel.heard(self.name)
+
+    async def says(self, text: str, sender: str = OPERATOR, **facts: Any) -> Accepted:
+        return (await self.says_at_once(text, sender=sender, **facts))[0]
+
+    async def says_at_once(self, *texts: str, sender: str = OPERATOR, **facts: Any) -> list[Accepted]:
+        return await self._world.channel.receive(*(self.message(text, sender, **facts) for text in texts))
+
+    def message(self, text: str, sender: str = OPERATOR, **facts: Any) -> Incoming:
+        self._count += 1
+        facts.setdefault("platform_id", f"{self.name}-{sender}-{self._count}-{len(self._world.runtime.boxes)}")
+        facts.setdefault("is_group", self._is_group)
+        return Incoming(
+            chat_id=self.name,
+            sender=sender,
+            sender_name=sender.title(),
+            text=text,
+            sent_at=self._world.clock.now_ms(),
+            **facts,
+        )
+
+    async def hears(self, *texts: str) -> None:
+        """Wait until the chat has got exactly these texts since it was made."""
+        await self._world.until(lambda: self.heard == list(texts), lambda: f"heard {self.heard}")
+
+
+class World:
+    """One life of the host over a Home."""
+
+    def __init__(self, home: Home, group: asyncio.TaskGroup, crash_at: str) -> None:
+        self.home, self.clock, self.channel = home, home.clock, home.channel
+        self._group = group
+        self._crash_at = crash_at
+        self._busy: list[str] = []
+        self.dead = False
+        self.log_lines = io.StringIO()
+        config, log = home.config(), open_log("debug", self.log_lines)
+        self.blocking = ThreadBlocking()
+        self.store = open_store(config.paths.database, home.clock.now_ms())
+        self.tables = build_tables(UlidSource(home.clock))
+        self.gateway = RecordingGateway()
+        self.runtime = ScriptedRuntime(self._spawn_box)
+        self.live = LiveRuns()
+        self.means = Means(
+            config, self.store, self.tables, home.clock, log, self.spawn, self.blocking, self._reached
+        )
+        gateway = cast(GatewayClient, self.gateway)
+        source = Path(nanoclaw.__file__).parent
+        interpreter = Interpreter(Path("/usr/bin/python3"))
+        starter = Starter(self.means, BoxParts(self.runtime, gateway, interpreter, None, source, Limits()))
+        channels: dict[str, Channel] = {CHANNEL: self.channel}
+        self.changed: list[str] = []
+        notify = Notify(self.store, self.tables, channels, {CHANNEL: self.changed.append}, self.spawn)
+        self.collect = Collect(self.tables, Requests(self.tables, {}), home.clock.now_ms)
+        self.deliver = Deliver(
+            self.store,
+            self.tables,
+            channels,
+            home.clock,
+            log,
+            spawn=self.spawn,
+            changed=notify.changed,
+            reached=self._reached,
+        )
+        self.runs = RunKeeper(
+            self.means,
+            self.live,
+            starter,
+            self.collect,
+            Ender(self.means, self.collect, starter),
+            gateway,
+            deliver=self.deliver.hint,
+            changed=notify.changed,
+            typing=notify.typing,
+        )
+        self.wake = Wake(self.means, self.live, self.runs, gateway)
+        self.runs.wake = self.wake.hint
+        self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver)
+        receiver = Receiver(
+            CHANNEL, self.store, self.tables, home.clock, log, wake=self.wake.hint, reached=self._reached
+        )
+        self.channel.connect(receiver)
+
+    # -- the stage ----------------------------------------------------------------------------------------------
+
+    @property
+    def script(self) -> Script:
+        return self.runtime.script
+
+    @property
+    def boxes(self) -> list[ScriptedBox]:
+        return self.runtime.boxes
+
+    @property
+    def run(self) -> LiveRun:
+        """The only live run."""
+        (run,) = self.live
+        return run
+
+    async def chat(self, name: str = "family", *, is_group: bool = False, **wiring: str) -> Chat:
+        """Return a chat that is wired to the default agent; `wiring` sets columns of its wiring."""
+
+        def make(connection: sqlite3.Connection) -> None:
+            now = self.clock.now_ms()
+            if self.tables.chats.find(connection, CHANNEL, name) is not None:
+                return
+            chat = self.tables.chats.add(connection, CHANNEL, name, now, is_group=is_group)
+            agent = self.tables.groups.find_by_folder(connection, FOLDER)
+            assert agent is not None
+            self.tables.chats.wire(connection, chat, agent, now)
+            for column, value in wiring.items():
+                connection.execute(f"UPDATE messaging_group_agents SET {column} = ? WHERE messaging_group_id = ?",
+                                   (value, chat.id))  # fmt: skip
+
+        await self.store.write(make)
+        return Chat(self, name, is_group=is_group)
+
+    async def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        """Ask the store."""
+        return await self.store.read(lambda connection: [tuple(row) for row in connection.execute(query, values)])
+
+    async def change(self, statement: str, *values: object) -> None:
+        """Change the store behind the host's back."""
+        await self.store.write(lambda connection: connection.execute(statement, values))
+
+    async def outcomes(self) -> list[tuple[Any, ...]]:
+        """(text, state, outcome, attempt) of every accepted message, in order."""
+        return await self.rows(
+            "SELECT b.text, i.state, i.outcome, i.attempt FROM inbox i JOIN inbound b ON b.id = i.inbound_id"
+            " ORDER BY i.session_id, i.seq"
+        )
+
+    # -- time ---------------------------------------------------------------------------------------------------
+
+    async def after(self, seconds: float) -> None:
+        """Let time pass, look as the sweep does, and wait until that is done."""
+        self.clock.advance(seconds)
+        await self.sweep.look()
+        await self.quiet()
+
+    async def until(self, condition: Callable[[], bool], state: Callable[[], str] = lambda: "") -> None:
+        """Wait for a condition."""
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"waited too long; {state()}\n{self.log_lines.getvalue()}")
+            await asyncio.sleep(STEP_SECONDS)
+
+    async def quiet(self) -> None:
+        """Wait until nothing is under way but what waits for time, the test or the platform."""
+        calm = 0
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while calm < CALM_LOOKS:
+            collecting = any(run.collecting.locked() for run in self.live)
+            calm = 0 if self._busy or collecting or not all(box.is_quiet for box in self.boxes) else calm + 1
+            if time.monotonic() > deadline:
+                raise AssertionError(f"never quiet: {self._busy}\n{self.log_lines.getvalue()}")
+            await asyncio.sleep(STEP_SECONDS)
+
+    # -- life and death -----------------------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        if self.dead:
+            work.close()
+            return
+        self._group.create_task(work if name.startswith("run ") else self._count(work, name), name=name)
+
+    async def recover(self) -> None:
+        """What host.py does at its start."""
+        await self.runs.recover()
+        await self.deliver.recover()
+        await self.sweep.look()
+
+    async def drain(self) -> None:
+        """What host.py does at a graceful stop."""
+        self.wake.close()
+        await asyncio.gather(*(self.runs.stop(run, RunEnd.STOPPED, 3.0) for run in self.live))
+
+    def close(self) -> None:
+        """Give back threads and files; what was handed in to the store is still committed."""
+        self.dead = True
+        self.store.close()
+        self.blocking.close()
+
+    async def _count(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._busy.append(name)
+        try:
+            await work
+        finally:
+            self._busy.remove(name)
+
+    def _spawn_box(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        self._group.create_task(work, name=name)
+
+    def _reached(self, point: str) -> None:
+        if point == self._crash_at:
+            self._crash_at = ""
+            self.dead = True
+            raise Killed
+
+
+@asynccontextmanager
+async def open_world(home: Home | Path, *, crash_at: str = "") -> AsyncIterator[World]:
+    """One life of the host. Leaving it is a kill: nothing is drained, every box is gone."""
+    home = home if isinstance(home, Home) else Home(home)
+    world: World | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            world = World(home, group, crash_at)
+            await world.store.write(lambda connection: _populate(connection, world))
+            yield world
+            world.dead = True
+            raise Killed
+    except BaseExceptionGroup as errors:
+        _, others = errors.split(Killed)
+        if others is not None:
+            raise others from None
+    finally:
+        if world is not None:
+            world.close()
+
+
+def _populate(connection: sqlite3.Connection, world: World) -> None:
+    now = world.clock.now_ms()
+    make_defaults(connection, world.tables, Operator("uid:0", "Operator"), now)
+    people = world.tables.people
+    if people.find_by_identity(connection, CHANNEL, OPERATOR) is None:
+        people.grant(connection, people.add(connection, "Alice", CHANNEL, OPERATOR, now), Role.ADMIN, now)
