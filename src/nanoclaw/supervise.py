@@ -74,7 +74,7 @@ class Supervisor:
 
     async def _drain(self, asked: asyncio.Event, drain: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asked.wait()
-        self._log.info("host.stopping")
+        self._log.info("host.stop_requested")
         await drain()
         self.stop.set()
 
