@@ -15,9 +15,9 @@ from tests.house.source import PACKAGE, ROOT, hold
 MAKE = ".venv/bin/python docs/reference/generate.py"
 EVENT = re.compile(r"[a-z][a-z_]*\.[a-z][a-z_]*")
 IRREGULAR = {
-    "begun", "broken", "built", "cut", "found", "given", "gone", "heard", "held", "hung", "kept", "left", "lost", "made",
-    "met", "put", "quit", "read", "said", "seen", "sent", "set", "shown", "spent", "stuck", "taken", "told", "withdrawn",
-    "woken", "written",
+    "begun", "broken", "built", "cut", "found", "given", "gone", "heard", "held", "hung", "kept", "left", "lost",
+    "made", "met", "put", "quit", "read", "said", "seen", "sent", "set", "shown", "spent", "stuck", "taken", "told",
+    "withdrawn", "woken", "written",
 }  # fmt: skip
 DECISION = re.compile(r"\d{4}-[a-z0-9-]+\.md")
 DECISION_PARTS = ("Context", "Choice", "Consequences", "What would change our mind")
