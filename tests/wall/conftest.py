@@ -66,7 +66,9 @@ class Wall:
 
     async def probe(self, code: str) -> str:
         """What `code` said on stderr; it must end well."""
-        ended = await self.run("import os, sys\ndef say(*words): print(*words, file=sys.stderr)\n" + textwrap.dedent(code))
+        ended = await self.run(
+            "import os, sys\ndef say(*words): print(*words, file=sys.stderr)\n" + textwrap.dedent(code)
+        )
         assert ended.code == 0, ended
         return ended.stderr_tail
 
@@ -99,7 +101,9 @@ async def wall(tmp_path: Path) -> AsyncIterator[Wall]:
     """A wall; afterwards nothing of it may be left: no process, cgroup, record or descriptor."""
     before = open_descriptors()
     tmp_path.chmod(0o700)
-    mailbox = create_mailbox(tmp_path / "1", RunRow(1, "01TESTSESSION", "{}"), BOX_UID, BOX_UID if os.geteuid() == 0 else -1)
+    mailbox = create_mailbox(
+        tmp_path / "1", RunRow(1, "01TESTSESSION", "{}"), BOX_UID, BOX_UID if os.geteuid() == 0 else -1
+    )
     install = secrets.token_hex(4)
     interpreter = find_interpreter()
     runtime = BubblewrapRuntime(tmp_path / "boxes", interpreter)

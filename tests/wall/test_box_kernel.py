@@ -16,8 +16,9 @@ IS_ROOT = os.geteuid() == 0
 
 async def test_the_hosts_settings_cannot_be_opened_for_writing(wall: Wall) -> None:
     said = await wall.probe("""
-        for name in ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "kernel/sysrq", "vm/overcommit_memory",
-                     "fs/suid_dumpable", "net/ipv4/ip_forward", "user/max_user_namespaces", "kernel/randomize_va_space"):
+        for name in ("kernel/core_pattern", "kernel/modprobe", "kernel/hostname", "kernel/sysrq",
+                     "vm/overcommit_memory", "kernel/randomize_va_space",
+                     "fs/suid_dumpable", "net/ipv4/ip_forward", "user/max_user_namespaces"):
             try: os.close(os.open("/proc/sys/" + name, os.O_WRONLY)); say("OPENED", name)
             except OSError: pass
         for name in ("/proc/sysrq-trigger", "/proc/irq/0/smp_affinity", "/proc/1/oom_score_adj_", "/proc/kmsg"):
@@ -29,7 +30,15 @@ async def test_the_hosts_settings_cannot_be_opened_for_writing(wall: Wall) -> No
         say(len(walk) > 100)
     """)
     # What belongs to the box's own IPC and pid namespaces is its own to set (pid_max since Linux 6.14).
-    own = ("fs/mqueue/", "kernel/msg", "kernel/shm", "kernel/sem", "kernel/auto_msgmni", "kernel/ns_last_pid", "kernel/pid_max")
+    own = (
+        "fs/mqueue/",
+        "kernel/msg",
+        "kernel/shm",
+        "kernel/sem",
+        "kernel/auto_msgmni",
+        "kernel/ns_last_pid",
+        "kernel/pid_max",
+    )
     hosts = [line for line in said.splitlines() if not line.removeprefix("WRITABLE /proc/sys/").startswith(own)]
     assert hosts == ["True"]
 

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -201,23 +200,40 @@ asyncio.run(main())
 """
 
 
-async def test_boxes_die_with_a_host_that_is_killed(wall: Wall) -> None:
-    """The records of the dead host are then cleared by the next one, and its cgroups removed."""
+def start_host(wall: Wall) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """Another host of this install, which holds one box and runs one; and their four first processes."""
     host = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOST), str(wall.root / "boxes"), str(wall.inputs.host_uid or 0), wall.install],
+        [sys.executable, "-c", HOST, str(wall.root / "boxes"), str(wall.inputs.host_uid or 0), wall.install],
         stdout=subprocess.PIPE,
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert host.stdout
-    first, second = (host.stdout.readline().split() for _ in range(2))
-    family = [pid for parent in (int(first[0]), int(second[0])) for pid in family_of(parent)]
-    assert len(family) >= 4
+    with host.stdout:
+        return host, [int(pid) for _ in range(2) for pid in host.stdout.readline().split()]
+
+
+async def test_boxes_die_with_a_host_that_is_killed(wall: Wall) -> None:
+    """The held one never runs; the next host clears away what is left of both."""
+    host, (monitor, first, held_monitor, held) = start_host(wall)
+    running = family_of(monitor)
+    assert first in running
     host.kill()
     host.wait()
-    host.stdout.close()
-    await until(lambda: not [pid for pid in family if is_alive(pid)])
+    await until(lambda: not [pid for pid in (*running, held_monitor) if is_alive(pid)])
     assert len(list((wall.root / "boxes").glob("*.json"))) == 2
-    assert await wall.runtime.end_orphans(wall.install) == 0
+    assert family_of(held) in ([held], [])
+    assert await wall.runtime.end_orphans(wall.install) == 1
+    await until(lambda: not is_alive(held))
+
+
+async def test_a_held_box_whose_monitor_dies_is_killed_and_never_runs(wall: Wall) -> None:
+    box = await wall.runtime.start(wall.spec("open('/workspace/ran', 'w').close()"), wall.label())
+    os.kill(box.monitor_pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        assert (await box.wait()).code == 128 + signal.SIGKILL
+    box.release()
+    assert not is_alive(box.pid)
+    assert not (wall.root / "workspace" / "ran").exists()
 
 
 async def test_only_boxes_of_this_install_that_outlived_their_host_are_ended(wall: Wall) -> None:
@@ -279,11 +295,11 @@ async def test_ctrl_c_at_the_hosts_terminal_does_not_reach_a_box(wall: Wall) -> 
 
 def family_of(pid: int) -> list[int]:
     """A process and all that descend from it."""
-    found = [pid]
-    for task in os.listdir(f"/proc/{pid}/task"):
-        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-            found += family_of(int(child))
-    return found
+    try:
+        children = [Path(f"/proc/{pid}/task/{task}/children").read_text() for task in os.listdir(f"/proc/{pid}/task")]
+    except FileNotFoundError:
+        return []
+    return [pid, *(member for child in " ".join(children).split() for member in family_of(int(child)))]
 
 
 def is_alive(pid: int) -> bool:

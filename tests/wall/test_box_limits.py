@@ -52,7 +52,9 @@ async def test_a_hog_inside_leaves_the_box_alive(wall: Wall) -> None:
     if not wall.runtime.has_cgroups:
         pytest.skip("no cgroup is writable here, so nothing bounds memory: run as root")
     hog = "[sys.executable, '-I', '-S', '-c', 'hog = [bytearray(1 << 20) for _ in range(1000)]']"
-    ended = await wall.run(f"import subprocess, sys; sys.exit(subprocess.run({hog}).returncode != -9)", Limits(memory_bytes=96 * MIB))
+    ended = await wall.run(
+        f"import subprocess, sys; sys.exit(subprocess.run({hog}).returncode != -9)", Limits(memory_bytes=96 * MIB)
+    )
     assert (ended.code, ended.reason, ended.out_of_memory_kills) == (0, ExitReason.EXITED, 1)
 
 

@@ -57,7 +57,9 @@ async def test_what_connects_inside_arrives_at_the_hosts_listener(wall: Wall) ->
 
 async def test_listeners_are_there_before_the_command_runs(wall: Wall) -> None:
     for _ in range(5):
-        box = await wall.runtime.start(wall.spec("import socket; socket.create_connection(('127.0.0.1', 3128))"), wall.label())
+        box = await wall.runtime.start(
+            wall.spec("import socket; socket.create_connection(('127.0.0.1', 3128))"), wall.label()
+        )
         assert len(box.listeners) == 2
         box.release()
         assert (await box.wait()).code == 0

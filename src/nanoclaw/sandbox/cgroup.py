@@ -90,6 +90,16 @@ class BoxCgroup:
                 return int(counts.get("oom_kill", "0"))
         return 0
 
+    def kill(self) -> bool:
+        """Kill every process in it; whether there was one."""
+        killed = False
+        for folder, _ in self._folders:
+            with suppress(OSError):
+                for pid in (folder / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+                    killed = True
+        return killed
+
     def remove(self) -> bool:
         """Remove the folders; False when the kernel still counts a process in one (try again in a moment)."""
         gone = True
@@ -160,17 +170,14 @@ def _subfolders(parent: Path) -> list[Path]:
 
 def _kill_all(folder: Path) -> bool:
     """Kill every process in a cgroup until it can be removed; whether there was one."""
-    killed = False
+    cgroup, killed = BoxCgroup(((folder, 0),)), False
     deadline = time.monotonic() + KILL_SECONDS
-    while time.monotonic() < deadline:
-        for pid in (folder / "cgroup.procs").read_text().split():
-            with suppress(ProcessLookupError):
-                os.kill(int(pid), signal.SIGKILL)
-                killed = True
-        if BoxCgroup(((folder, 0),)).remove():
-            return killed
-        time.sleep(0.01)  # boundary of the kernel: a cgroup's last process leaves it a moment after its end
-    raise SandboxError(f"{folder} still holds processes of an earlier host.", mend="Restart the machine.")
+    while not cgroup.remove():
+        if time.monotonic() > deadline:
+            raise SandboxError(f"{folder} still holds processes of an earlier host.", mend="Restart the machine.")
+        killed = cgroup.kill() or killed
+        time.sleep(0.01)  # a cgroup's last process leaves it a moment after its end
+    return killed
 
 
 def _enable(folder: Path, controllers: tuple[str, ...]) -> None:

@@ -126,7 +126,11 @@ class BubblewrapRuntime:
         self, program: str, spec: SandboxSpec, uid: int | None, label: BoxLabel, cgroup: BoxCgroup
     ) -> ProcessBox:
         ends = [os.pipe() for _ in range(5)]
-        (stdin, ours_in), (ours_out, stdout), (ours_err, stderr), (ours_info, info), (block, ours_block) = ends
+        (stdin, ours_in), (ours_out, stdout), (ours_err, stderr), (ours_info, info), (only_read, ours_block) = ends
+        # Opened for both, so that it never reads as ended: bubblewrap takes an end for the release, and a host that
+        # dies while it holds a box would let it run (run: until its release a first process outlives its monitor).
+        block = os.open(f"/proc/self/fd/{only_read}", os.O_RDWR | os.O_CLOEXEC)
+        os.close(only_read)
         try:
             plan = self._plan(program, spec, uid, cgroup.procs_files, (info, block))
             process = launch(plan, self._interpreter, (info, block), (stdin, stdout, stderr))

@@ -28,6 +28,7 @@ STDERR_BYTES = 16 * 1024
 WINDOW_SECONDS = 0.1
 READS_PER_WINDOW = 100
 KILL_SECONDS = 10.0
+UNKNOWN_SECONDS = 2.0
 CGROUP_TRIES = 9  # 5 ms, doubled each time: 2.5 s in all
 CGROUP_WAIT_SECONDS = 0.005
 INFO_BYTES = 4096
@@ -131,6 +132,7 @@ class ProcessBox:
         self._stderr = bytearray()
         self._info = bytearray()
         self._told = asyncio.Event()
+        self._is_doomed = False
         self._tries = 0
         self._stdin: int | None = pipes.stdin
         os.set_blocking(pipes.stdin, False)
@@ -153,12 +155,9 @@ class ProcessBox:
     async def identify(self) -> None:
         """Wait until bubblewrap has told the pid of the box's first process; SandboxError when it ends instead."""
         await self._told.wait()
-        try:
-            self.pid = msgspec.json.decode(bytes(self._info), type=_Info).child
-            self._watch(self.pid)
-        except (msgspec.MsgspecError, OSError):
+        if self.pid == 0:
             await self.wait()
-            raise SandboxError(f"The sandbox did not start: {self.stderr_tail.strip()[-500:]}") from None
+            raise SandboxError(f"The sandbox did not start: {self.stderr_tail.strip()[-500:]}")
 
     def release(self) -> None:
         """Let the command run."""
@@ -175,7 +174,7 @@ class ProcessBox:
                 os.write(self._stdin, LOOK)
 
     async def bells(self) -> AsyncIterator[bytes]:
-        """Yield the runner's doorbells, equal ones merged; ends when the box is over (its first process holds stdout)."""
+        """Yield the runner's doorbells, equal ones merged; ends when the box is over (its init holds stdout)."""
         while self._rung or self._out.is_open:
             await self._news.wait()
             self._news.clear()
@@ -208,12 +207,24 @@ class ProcessBox:
             raise SandboxError("A sandbox could not be ended.", mend="Restart the machine.") from None
 
     def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
-        """Kill the first process, and with it every process of the box, and the monitor."""
-        if self._exit is None:
-            self._reason = reason
-            for handle in self._handles:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+        """Kill the first process, and with it every process of the box, and the monitor.
+
+        Before bubblewrap has told the first process's pid this waits for it up to UNKNOWN_SECONDS: until its release
+        a first process does not yet die with its monitor (run), and nobody would know it.
+        """
+        if self._exit is not None:
+            return
+        self._reason = reason
+        self._is_doomed = True
+        if self._told.is_set():
+            self._kill_all()
+        else:
+            self._loop.call_later(UNKNOWN_SECONDS, self._kill_all)
+
+    def _kill_all(self) -> None:
+        for handle in self._handles:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
 
     def _watch(self, pid: int) -> None:
         handle = os.pidfd_open(pid)
@@ -224,12 +235,14 @@ class ProcessBox:
         self._loop.remove_reader(handle)
         self._handles.discard(handle)
         os.close(handle)
-        if not self._handles:
-            self._process.wait()  # it is gone: this only reaps
-            for pipe in (self._info_pipe, self._out, self._err):
-                pipe.drain()
-            if not self._handles:  # the drained info may have named the first process only now
-                self._clear_away()
+        self._info_pipe.drain()  # may name the first process only now
+        if self._handles:
+            self._kill_all()  # one does not outlive the other
+            return
+        self._process.wait()  # it is gone: this only reaps
+        for pipe in (self._out, self._err):
+            pipe.drain()
+        self._clear_away()
 
     def _clear_away(self) -> None:
         if self._exit is None:
@@ -242,6 +255,7 @@ class ProcessBox:
                 listener.close()
         if not self._cgroup.remove() and self._tries < CGROUP_TRIES:
             self._tries += 1
+            self._cgroup.kill()  # one that neither of the two was an ancestor of any more
             self._loop.call_later(CGROUP_WAIT_SECONDS * 2**self._tries, self._clear_away)
             return
         self._on_over(self)
@@ -274,5 +288,12 @@ class ProcessBox:
 
     def _take_info(self, data: bytes) -> None:
         self._info += data
-        if not data or len(self._info) > INFO_BYTES or self._info.rstrip().endswith(b"}"):
-            self._told.set()
+        if self._told.is_set() or (data and not self._info.rstrip().endswith(b"}") and len(self._info) < INFO_BYTES):
+            return
+        with suppress(msgspec.MsgspecError, OSError):  # it ended before it told: `identify` says so
+            pid = msgspec.json.decode(bytes(self._info), type=_Info).child
+            self._watch(pid)
+            self.pid = pid
+        self._told.set()
+        if self._is_doomed:
+            self._kill_all()
