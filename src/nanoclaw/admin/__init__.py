@@ -1,0 +1,1 @@
+"""`ncl`: what operators (and later agents) may ask of a host, one resource a file."""
