@@ -15,7 +15,7 @@ PURE = {
     "NewType", "TypeVar", "ParamSpec", "MappingProxyType", "types.MappingProxyType", "re.compile", "struct.Struct",
     "struct.calcsize", "timedelta", "Path", "os.path.join", "os.path.dirname", "os.path.abspath", "ctypes.CDLL",
     "msgspec.json.Decoder", "msgspec.json.Encoder", "bytes.fromhex", "get_args", "ip_network", "ipaddress.ip_network",
-    "ContextVar", "operator.attrgetter", "ctypes.sizeof", "os.fsencode",
+    "ContextVar", "click.option", "click.argument", "operator.attrgetter", "ctypes.sizeof", "os.fsencode",
     "frozenset", "tuple", "bytes", "str", "int", "float", "range", "len", "max", "min", "sum", "sorted", "ord", "chr",
     "object", "zip", "enumerate", "list", "dict", "set",
 }  # fmt: skip
