@@ -1,79 +1,99 @@
-"""The entry of `ncl`: `ncl RESOURCE VERB [ID] [--flag value]`, answered by the host, else by the store itself."""
+"""The entry of `ncl`: one group a resource, answered by the host, else by the store's file."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
-from nanoclaw.admin.client import ask_host
-from nanoclaw.admin.offline import ask_file
+import click
+
+from nanoclaw.admin.ask import json_option, show_answer
+from nanoclaw.admin.command_line import run_command
 from nanoclaw.admin.request import Request
-from nanoclaw.admin.table import Table, format_table, to_json
-from nanoclaw.config import Paths, load_config
-from nanoclaw.errors import NanoClawError, OperatorError
-
-HELP = """\
-Usage: ncl RESOURCE VERB [ID] [--flag value] [--json]
-
-  ncl groups list           the assistants
-  ncl sessions list         an assistant in a chat, and whether a sandbox runs for it
-  ncl messages trace ID     what became of a message
-  ncl audit list|verify     what the host decided
-  ncl host status|stop      the host itself
-"""
+from nanoclaw.config import load_config
 
 
 def main() -> int:
     """Run `ncl` and return its exit code: 0 done, 1 refused or failed, 2 usage."""
-    try:
-        return run(sys.argv[1:])
-    except OperatorError as error:
-        print(f"ncl: {error}", file=sys.stderr)
-        return 2
-    except NanoClawError as error:
-        print(f"ncl: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return run_command(ncl, "ncl", sys.argv[1:])
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Ask, and print the answer. Raises NanoClawError."""
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0 if arguments else 2
-    request, as_json = parse_arguments(arguments)
-    config = load_config()
-    table, live = ask(config.paths, request)
-    if not live:
-        print("ncl: no host runs; this is what the store says", file=sys.stderr)
-    print(to_json(table) if as_json else format_table(table, config.timezone))
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def ncl() -> None:
+    """Look at what a host holds, and change it: `ncl RESOURCE VERB [ID]`."""
+
+
+@ncl.group("groups")
+def groups() -> None:
+    """Agent groups: assistants, each with a folder, a memory and a sandbox of its own."""
+
+
+@groups.command("list")
+@json_option
+def list_groups(as_json: bool) -> int:
+    """List the assistants."""
+    return _show(Request("groups", "list"), as_json=as_json)
+
+
+@ncl.group("sessions")
+def sessions() -> None:
+    """Sessions: an assistant in a chat."""
+
+
+@sessions.command("list")
+@json_option
+def list_sessions(as_json: bool) -> int:
+    """List the sessions, and whether a sandbox runs for them."""
+    return _show(Request("sessions", "list"), as_json=as_json)
+
+
+@ncl.group("messages")
+def messages() -> None:
+    """Messages that were accepted."""
+
+
+@messages.command("trace")
+@click.argument("message")
+@json_option
+def trace_message(message: str, as_json: bool) -> int:
+    """Show what became of MESSAGE (its id, or the beginning of it)."""
+    return _show(Request("messages", "trace", message), as_json=as_json)
+
+
+@ncl.group("audit")
+def audit() -> None:
+    """What the host decided. `nanoclaw audit` shows the gateway's part too."""
+
+
+@audit.command("list")
+@click.option("--limit", "-n", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest N.")
+@json_option
+def list_audit(limit: int, as_json: bool) -> int:
+    """List the newest entries, oldest first."""
+    return _show(Request("audit", "list", flags={"limit": str(limit)}), as_json=as_json)
+
+
+@ncl.group("host")
+def host() -> None:
+    """The host itself."""
+
+
+@host.command("status")
+@json_option
+def show_status(as_json: bool) -> int:
+    """Show how it is."""
+    return _show(Request("host", "status"), as_json=as_json, facts=True)
+
+
+@host.command("stop")
+@json_option
+def stop(as_json: bool) -> int:
+    """Ask it to stop, without waiting for it (`nanoclaw stop` waits)."""
+    return _show(Request("host", "stop"), as_json=as_json)
+
+
+def _show(request: Request, *, as_json: bool, facts: bool = False) -> int:
+    show_answer(load_config(), request, as_json=as_json, facts=facts)
     return 0
-
-
-def ask(paths: Paths, request: Request) -> tuple[Table, bool]:
-    """Return an answer and whether a running host gave it; without one the store's file is read."""
-    table = ask_host(paths.admin_socket, request)
-    return (ask_file(paths, request), False) if table is None else (table, True)
-
-
-def parse_arguments(arguments: Sequence[str]) -> tuple[Request, bool]:
-    """Parse a command line; returns whether JSON is wanted beside the request. Raises OperatorError."""
-    words: list[str] = []
-    flags: dict[str, str] = {}
-    rest = iter(arguments)
-    for word in rest:
-        if word == "--json":
-            flags["json"] = "yes"
-        elif word.startswith("--"):
-            name, separator, value = word[2:].partition("=")
-            flags[name] = value if separator else next(rest, "")
-        else:
-            words.append(word)
-    if not 2 <= len(words) <= 3:
-        raise OperatorError("say which resource and which verb: ncl sessions list. `ncl --help` lists them")
-    as_json = flags.pop("json", None) is not None
-    return Request(words[0], words[1], words[2] if len(words) == 3 else None, flags), as_json
 
 
 if __name__ == "__main__":

@@ -324,10 +324,14 @@ class _Client:
             self._cursor = page[-1].order
         for message, outcome in ended:
             if self._awaited.pop(message):
-                for delivery in await self._feed.deliveries_for(message):
-                    if delivery.order <= begun_at:
-                        await self._show(delivery)
+                await self._show_again(message, begun_at)
             await self.tell(Settled(message, outcome))
+
+    async def _show_again(self, message: str, until: int) -> None:
+        """Show what answered a message that was said before, up to where this connection began."""
+        for delivery in await self._feed.deliveries_for(message):
+            if delivery.order <= until:
+                await self._show(delivery)
 
     async def _show(self, delivery: FeedDelivery) -> None:
         words = Delivery(

@@ -6,12 +6,11 @@ import sys
 
 import click
 
-from nanoclaw.admin.cli import ask
+from nanoclaw.admin.ask import ask, json_option, say_down, show_table
 from nanoclaw.admin.request import Request
 from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import host_runs
-from nanoclaw.cli.show import json_option, say_down, show_table
 from nanoclaw.config import Config, load_config
 from nanoclaw.gateway import control
 

@@ -12,7 +12,7 @@ import click
 from nanoclaw.channels.plain_text import neutralise
 from nanoclaw.channels.terminal_words import DEFAULT_CHAT, find_text_fault, is_chat_name
 from nanoclaw.cli.host_process import HostStarter
-from nanoclaw.cli.question import GOOD, Question, ask
+from nanoclaw.cli.question import GOOD, Listener, Question, ask
 from nanoclaw.cli.talk import talk, write_text
 from nanoclaw.config import load_config
 from nanoclaw.errors import Refused
@@ -49,7 +49,7 @@ def _ask_once(words: bytes, chat: str, timeout: float, *, may_start: bool, as_js
         if not as_json:
             write_text(("\n" if len(question.answers) > 1 else "") + neutralise(answer) + "\n")
 
-    answered = ask(question, starter, timeout, show, _tell)
+    answered = ask(question, starter, timeout, Listener(show, _tell))
     if as_json:
         outcome = "refused" if question.refusal else question.outcome
         write_text(json.dumps({"message": question.message, "outcome": outcome, "answers": question.answers}) + "\n")

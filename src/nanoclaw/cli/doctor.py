@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
+from nanoclaw.admin.ask import json_option
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
-from nanoclaw.cli.show import json_option
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.gateway import control

@@ -82,30 +82,43 @@ class Question:
         return bool(self.refusal) or self.outcome is not None
 
 
-def ask(
-    question: Question, starter: HostStarter, timeout_seconds: float, show: Callable[[str], None], tell: Tell
-) -> bool:
-    """Say the message and `show` what answers it. Returns False when the time ran out. Raises NanoClawError."""
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Where a question's answers go (`show`), and what the person should know besides (`tell`)."""
+
+    show: Callable[[str], None]
+    tell: Tell
+
+
+def ask(question: Question, starter: HostStarter, timeout_seconds: float, listener: Listener) -> bool:
+    """Say the message and show what answers it. Returns False when the time ran out. Raises NanoClawError."""
     deadline = time.monotonic() + timeout_seconds
-    told = False
     while not question.is_over:
         sock = starter.connect(deadline)
         if sock is None:
             return False
         link = Link(sock)
         try:
-            link.send(*question.opening())
-            while not question.is_over:
-                if (left := deadline - time.monotonic()) <= 0:
-                    return False
-                for word in link.receive(left):
-                    if (text := question.hear(word)) is not None:
-                        show(text)
-                if question.rehearsal and not told:
-                    told = True
-                    tell(REHEARSAL)
+            if not _hear_out(question, link, deadline, listener):
+                return False
         except ConnectionError:
-            tell("the host went away; connecting again ...")
+            listener.tell("the host went away; connecting again ...")
         finally:
             link.close()
+    return True
+
+
+def _hear_out(question: Question, link: Link, deadline: float, listener: Listener) -> bool:
+    """Listen on one connection until the question is over (True) or its time is (False)."""
+    link.send(*question.opening())
+    while not question.is_over:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        for word in link.receive(left):
+            if isinstance(word, Welcome) and word.rehearsal and not question.rehearsal:
+                listener.tell(REHEARSAL)
+            text = question.hear(word)
+            if text is not None:
+                listener.show(text)
     return True

@@ -13,7 +13,7 @@ import click
 from nanoclaw.channels.plain_text import neutralise
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import HostStarter
-from nanoclaw.cli.question import GOOD, Question, ask
+from nanoclaw.cli.question import GOOD, Listener, Question, ask
 from nanoclaw.cli.stop import stop_host
 from nanoclaw.cli.vault import read_value
 from nanoclaw.config import Config, load_config, write_settings
@@ -118,7 +118,7 @@ def send_test_message(config: Config) -> int:
     """Send a message all the way and show its answer; 0 when one came, 1 when not."""
     print("Sending a test message ...", flush=True)
     question = Question(secrets.token_hex(16), TEST_TEXT, TEST_CHAT)
-    answered = ask(question, HostStarter(config.paths, _tell), TEST_SECONDS, _show, _tell)
+    answered = ask(question, HostStarter(config.paths, _tell), TEST_SECONDS, Listener(_show, _tell))
     if answered and question.outcome in GOOD and question.answers:
         print("It works. Talk to your assistant: ./nanoclaw.sh")
         return 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
+from nanoclaw.admin.ask import json_option, show_answer, show_table
 from nanoclaw.admin.request import Request
 from nanoclaw.admin.resources.host import COLUMNS
 from nanoclaw.admin.table import Table
 from nanoclaw.cli.host_process import host_runs
-from nanoclaw.cli.show import json_option, show_answer, show_table
 from nanoclaw.config import load_config
 
 

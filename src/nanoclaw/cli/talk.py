@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from nanoclaw.cli.host_process import HostStarter
 from nanoclaw.cli.question import REHEARSAL
 
 if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
     from prompt_toolkit.key_binding import KeyBindings
 
 ANSWER_SECONDS = 300.0
@@ -143,22 +145,28 @@ def _talk_live(starter: HostStarter, chat: str, history: Path) -> int:
     screen.refresh = session.app.invalidate
     conversation.open()
     with patch_stdout(raw=True):
-        while True:
-            try:
-                text = session.prompt()
-            except (EOFError, KeyboardInterrupt):
-                break
-            if text.strip() in ("/quit", "/exit"):
-                break
-            if text.strip() == "/help":
-                screen.note(HELP)
-            elif fault := find_text_fault(text):
-                if text.strip():
-                    screen.note(fault)
-            else:
-                conversation.say(text)
+        while (text := _read_line(session)) is not None:
+            _take_line(text, conversation, screen)
     conversation.close()
     return 0
+
+
+def _read_line(session: PromptSession[str]) -> str | None:
+    """Return what was typed, None when the person leaves."""
+    try:
+        text = session.prompt()
+    except (EOFError, KeyboardInterrupt):
+        return None
+    return None if text.strip() in ("/quit", "/exit") else text
+
+
+def _take_line(text: str, conversation: Conversation, screen: LiveScreen) -> None:
+    if text.strip() == "/help":
+        screen.note(HELP)
+    elif not (fault := find_text_fault(text)):
+        conversation.say(text)
+    elif text.strip():
+        screen.note(fault)
 
 
 def _bindings() -> KeyBindings:
@@ -183,8 +191,6 @@ def render_markdown(text: str, columns: int) -> str:
     Checked after rendering too: an entity such as `&#13;` becomes a control character only there. Links show their
     address, so that what is read is where it leads.
     """
-    from io import StringIO
-
     from rich.console import Console
     from rich.markdown import Markdown
     from rich.segment import Segment, Segments

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from nanoclaw.admin.ask import json_option, show_answer
 from nanoclaw.admin.request import Request
-from nanoclaw.cli.show import json_option, show_answer
 from nanoclaw.config import load_config
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
+from nanoclaw.admin.ask import json_option, show_table
 from nanoclaw.admin.table import Table
 from nanoclaw.cli.gateway_link import open_gateway
-from nanoclaw.cli.show import json_option, show_table
 from nanoclaw.config import load_config
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import control

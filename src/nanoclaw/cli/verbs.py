@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 
 import click
 
-from nanoclaw.errors import NanoClawError, OperatorError
+from nanoclaw.admin.command_line import run_command
 
-FAILED = 1
-OPERATOR = 2
-INTERRUPTED = 130
 VERBS = (
     ("chat", "chat", "Talk to your assistant; with TEXT, ask once and print the reply."),
     ("setup", "setup", "Your name, time zone and model key; ends with a test message."),
@@ -59,32 +54,3 @@ def nanoclaw() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one verb and return the exit code; errors go to stderr in plain words."""
     return run_command(nanoclaw, "nanoclaw", arguments)
-
-
-def run_command(command: click.Command, name: str, arguments: Sequence[str]) -> int:
-    """Run a command of ours and return its exit code."""
-    return _guarded(lambda: _invoke(command, name, arguments), name)
-
-
-def _invoke(command: click.Command, name: str, arguments: Sequence[str]) -> int:
-    result = command.main(list(arguments), prog_name=name, standalone_mode=False)
-    return result if isinstance(result, int) else 0
-
-
-def _guarded(work: Callable[[], int], name: str) -> int:
-    try:
-        return work()
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
-    except OperatorError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return OPERATOR
-    except NanoClawError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        return FAILED
-    except BrokenPipeError:  # whoever read our output has gone (`nanoclaw logs | head`)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
