@@ -1,224 +1,34 @@
-"""The real gateway process, real sockets on both sides, a scripted stand-in for the model's host."""
+"""The gateway as its host and its operator see it: start, turns, keys, death, restart; a real process every time."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
-import sysconfig
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import h11
-import msgspec
 import pytest
 
-import nanoclaw
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import client as gateway_client
 from nanoclaw.gateway import control
-from nanoclaw.gateway.client import GatewayClient, Grant, ask_admin, open_admin_socket, spawn_as_same_user
-
-KEY = "sk-ant-api03-REALKEY-0123456789abcdef"
-SOURCE = str(Path(nanoclaw.__path__[0]).parent)
-SYS_PATH = [SOURCE, sysconfig.get_paths()["purelib"]]
-ROUTE = "/anthropic/v1/messages"
-HELLO_BODY = b'{"model":"claude-x","messages":[]}'
-
-Answer = Callable[["Seen", asyncio.StreamWriter], Awaitable[None]]
-
-
-@dataclass
-class Seen:
-    """A request as it arrived at the stand-in."""
-
-    method: str
-    target: str
-    headers: dict[str, str]
-    body: bytes
-
-
-def sse(*events: str) -> bytes:
-    return b"".join(b"event: x\ndata: %s\n\n" % event.encode() for event in events)
-
-
-STREAM = (
-    '{"type":"message_start","message":{"model":"claude-x","usage":{"input_tokens":12,"output_tokens":1}}}',
-    '{"type":"content_block_delta","delta":{"text":"PONG"}}',
-    '{"type":"message_delta","delta":{},"usage":{"output_tokens":7}}',
-    '{"type":"message_stop"}',
+from nanoclaw.gateway.client import (
+    GatewayClient,
+    GatewayFds,
+    Grant,
+    ask_admin,
+    open_admin_socket,
+    spawn_as_same_user,
 )
-
-
-async def answer_stream(seen: Seen, writer: asyncio.StreamWriter) -> None:
-    writer.write(
-        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nset-cookie: a=b\r\n\r\n"
-    )
-    for event in STREAM:
-        data = sse(event)
-        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
-        await writer.drain()
-    writer.write(b"0\r\n\r\n")
-
-
-@dataclass
-class StandIn:
-    """An upstream with a script; keeps what it saw."""
-
-    answer: Answer = answer_stream
-    seen: list[Seen] = field(default_factory=list)
-    connections: int = 0
-    port: int = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        parser = h11.Connection(h11.SERVER)
-        with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
-            while (seen := await self._read(parser, reader)) is not None:
-                self.seen.append(seen)
-                await self.answer(seen, writer)
-                await writer.drain()
-                parser = h11.Connection(h11.SERVER)
-        writer.close()
-
-    async def _read(self, parser: h11.Connection, reader: asyncio.StreamReader) -> Seen | None:
-        head: h11.Request | None = None
-        body = b""
-        while True:
-            event = parser.next_event()
-            if event is h11.NEED_DATA:
-                parser.receive_data(await reader.read(65536))
-            elif isinstance(event, h11.Request):
-                head = event
-            elif isinstance(event, h11.Data):
-                body += bytes(event.data)
-            elif isinstance(event, h11.EndOfMessage) and head is not None:
-                headers = {name.decode(): value.decode() for name, value in head.headers}
-                return Seen(head.method.decode(), head.target.decode(), headers, body)
-            else:
-                return None
-
-
-@dataclass
-class Gateway:
-    """A running gateway with one box `s1`, as its host sees it."""
-
-    client: GatewayClient
-    admin_path: Path
-    directory: Path
-    upstream: StandIn
-    port: int
-    events: list[control.GatewayEvent]
-    log: list[str]
-    keys: list[bool]
-
-    async def ask(self, request: control.AdminRequest, kind: type) -> object:
-        return await asyncio.to_thread(ask_admin, self.admin_path, request, kind)
-
-    async def audit(self) -> list[control.AuditLine]:
-        return await self.ask(control.AuditList(), list[control.AuditLine])  # type: ignore[return-value]
-
-    async def set_key(self, key: str = KEY) -> None:
-        await self.ask(control.VaultSet("anthropic", key), control.SecretLine)
-
-    async def call(
-        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
-    ) -> Reply:
-        async with self.open() as line:
-            return await line.call(target, method=method, headers=headers, body=body)
-
-    @contextlib.asynccontextmanager
-    async def open(self) -> AsyncIterator[Line]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            yield Line(reader, writer)
-        finally:
-            writer.close()
-
-
-@dataclass
-class Reply:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def message(self) -> str:
-        return msgspec.json.decode(self.body)["error"]["message"]
-
-
-@dataclass
-class Line:
-    """One client connection from inside a box."""
-
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-
-    def send(self, raw: bytes) -> None:
-        self.writer.write(raw)
-
-    async def call(
-        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
-    ) -> Reply:
-        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:3128\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
-        self.send(head.encode("latin-1") + body)
-        return await self.reply()
-
-    async def reply(self) -> Reply:
-        async with asyncio.timeout(10):
-            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-            status = int(head.split(" ")[1])
-            fields = [line.split(": ", 1) for line in head.split("\r\n")[1:] if line]
-            headers = {name.lower(): value for name, value in fields}
-            if headers.get("transfer-encoding") == "chunked":
-                return Reply(status, headers, b"".join([chunk async for chunk in self.chunks()]))
-            return Reply(status, headers, await self.reader.readexactly(int(headers.get("content-length", "0"))))
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        while size := int(await self.reader.readline(), 16):
-            yield await self.reader.readexactly(size)
-            await self.reader.readexactly(2)
-        await self.reader.readline()
-
-
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
-@contextlib.asynccontextmanager
-async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
-    server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-    upstream.port = server.sockets[0].getsockname()[1]
-    directory.mkdir(exist_ok=True)
-    admin_path = directory.parent / "gateway.sock"
-    admin = open_admin_socket(admin_path)
-    spawn = spawn_as_same_user(sys.executable, SYS_PATH, directory, upstream=f"http://127.0.0.1:{upstream.port}")
-    events: list[control.GatewayEvent] = []
-    log: list[str] = []
-    keys: list[bool] = []
-    client = GatewayClient(spawn, admin, on_event=events.append, on_log=log.append, on_model_key=keys.append)
-    stop = asyncio.Event()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(client.run(stop))
-        listener = socket.create_server(("127.0.0.1", 0))
-        try:
-            await client.wait_ready()
-            await client.listen(Grant("s1", 1, "main"), [listener])
-            port = listener.getsockname()[1]
-            listener.close()
-            yield Gateway(client, admin_path, directory, upstream, port, events, log, keys)
-        finally:
-            listener.close()
-            stop.set()
-    admin.close()
-    server.close()
+from nanoclaw.gateway.vault import Vault
+from tests.flow.gateway_stand import HELLO_BODY, KEY, ROUTE, STREAM, SYS_PATH, Gateway, StandIn, running, sse, until
 
 
 @pytest.fixture
@@ -248,3 +58,235 @@ async def test_a_call_inside_a_turn_gets_the_real_key_and_streams_back(gateway: 
     finished = gateway.events[-1]
     assert isinstance(finished, control.CallFinished)
     assert (finished.input_tokens, finished.output_tokens, finished.model) == (12, 7, "claude-x")
+
+
+async def test_a_call_outside_a_turn_is_denied_and_audited(gateway: Gateway) -> None:
+    gateway.client.close_turn("s1", 1)
+    reply = await gateway.call()
+    assert reply.status == 403
+    assert "No turn is open" in reply.message
+    assert gateway.upstream.seen == []
+    row = (await gateway.audit())[-1]
+    assert (row.event, row.rule, row.session, row.fence, row.agent_group) == ("refused", "turn", "s1", 1, "main")
+
+
+async def test_a_call_that_overtakes_the_word_of_its_turn_is_served(gateway: Gateway) -> None:
+    gateway.client.close_turn("s1", 1)
+    assert (await gateway.call()).status == 403
+    async with gateway.open() as line:
+        line.send(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % ROUTE.encode())
+        await asyncio.sleep(0.01)
+        gateway.client.open_turn("s1", 1, "owner")
+        assert (await line.reply()).status == 200
+
+
+async def test_a_call_under_way_ends_by_itself_when_its_turn_closes(gateway: Gateway) -> None:
+    go = asyncio.Event()
+
+    async def answer_late(_: object, writer: asyncio.StreamWriter) -> None:
+        await go.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    gateway.upstream.answer = answer_late
+    async with gateway.open() as line:
+        line.send(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % ROUTE.encode())
+        await until(lambda: gateway.upstream.seen)
+        gateway.client.close_turn("s1", 1)
+        go.set()
+        assert (await line.reply()).body == b"ok"
+
+
+async def test_without_a_key_the_rehearsal_is_asked_and_with_one_never_again(tmp_path: Path) -> None:
+    rehearsal = StandIn()
+    server = await asyncio.start_server(rehearsal.serve, "127.0.0.1", 0)
+    async with running(tmp_path / "gateway", StandIn()) as gateway:
+        gateway.client.open_turn("s1", 1, "owner")
+        assert gateway.keys == [False]
+        none = await gateway.call()
+        assert none.status == 503
+        assert "nanoclaw vault set anthropic" in none.message
+        gateway.client.set_rehearsal(server.sockets[0].getsockname()[1])
+        assert (await gateway.call(headers="x-api-key: placeholder\r\nAuthorization: Bearer x\r\n")).status == 200
+        assert not {"x-api-key", "authorization"} & set(rehearsal.seen[0].headers)
+        await gateway.set_key()
+        assert (await gateway.call()).status == 200
+        assert (len(rehearsal.seen), len(gateway.upstream.seen)) == (1, 1)
+        await until(lambda: gateway.client.model_key)
+        await gateway.ask(control.VaultRemove("anthropic"), bool)
+        assert (await gateway.call()).status == 200
+        assert (len(rehearsal.seen), len(gateway.upstream.seen)) == (2, 1)
+        await until(lambda: gateway.keys == [False, True, False])
+        rows = await gateway.audit()
+        assert [row.rule for row in rows if row.event == "allowed"] == ["rehearsal", "model", "rehearsal"]
+        assert [row.reason for row in rows if row.event == "changed"] == [
+            f"anthropic for api.anthropic.com, by uid {os.getuid()}",
+            f"anthropic, by uid {os.getuid()}",
+        ]
+    server.close()
+
+
+async def test_a_killed_gateway_serves_the_same_listeners_and_turns_within_a_second(gateway: Gateway) -> None:
+    for _ in range(3):
+        pid = gateway.client.pid
+        assert pid is not None
+        killed_at = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        reply = await gateway.call()
+        assert time.monotonic() - killed_at < 1.0
+        assert reply.status == 200
+        assert gateway.client.pid != pid
+        await until(gateway.client.ready.is_set)
+    verified = await gateway.ask(control.AuditVerify(), control.Verification)
+    assert isinstance(verified, control.Verification)
+    assert verified.broken_at is None
+    assert gateway.keys == [False, True]
+
+
+async def test_a_box_that_is_gone_loses_its_listener_and_its_connections(gateway: Gateway) -> None:
+    async with gateway.open() as line:
+        assert (await line.call()).status == 200
+        await gateway.client.unlisten("s1", 1)
+        assert await line.reader.read() == b""
+    with pytest.raises(OSError):
+        await gateway.call()
+    status = await gateway.ask(control.Status(), control.GatewayStatus)
+    assert isinstance(status, control.GatewayStatus)
+    assert (status.boxes, status.open_turns, status.connections) == (0, 0, 0)
+
+
+async def test_two_boxes_are_told_apart_by_their_listeners(gateway: Gateway) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        await gateway.client.listen(Grant("s2", 7, "other"), [listener])
+        gateway.client.open_turn("s2", 7, "someone")
+        gateway.port = listener.getsockname()[1]
+    assert (await gateway.call()).status == 200
+    row = [row for row in await gateway.audit() if row.event == "allowed"][-1]
+    assert (row.session, row.fence, row.agent_group, row.charge) == ("s2", 7, "other", "someone")
+    of_one = await gateway.ask(control.AuditList(session="s1"), list[control.AuditLine])
+    assert of_one == []
+
+
+async def test_the_operator_lists_and_removes_secrets_and_never_sees_a_value(gateway: Gateway) -> None:
+    await gateway.ask(control.VaultSet("github", "ghp_0123456789", ("api.github.com",)), control.SecretLine)
+    lines = await gateway.ask(control.VaultList(), list[control.SecretLine])
+    assert [(line.name, line.kind) for line in lines] == [  # type: ignore[attr-defined]
+        ("anthropic", "anthropic-key"),
+        ("github", "generic"),
+    ]
+    assert KEY not in repr(lines)
+    with pytest.raises(OperatorError, match="There is no secret named 'nothing'"):
+        await gateway.ask(control.VaultRemove("nothing"), bool)
+    with pytest.raises(OperatorError, match="sk-ant-"):
+        await gateway.set_key("no-anthropic-key")
+
+
+@pytest.mark.parametrize("line", [b"{", b'{"verb":"vault.show","name":"anthropic"}', b"x" * 100_000])
+async def test_a_request_the_gateway_does_not_know_gets_no_more_than_an_error(gateway: Gateway, line: bytes) -> None:
+    reader, writer = await asyncio.open_unix_connection(str(gateway.admin_path))
+    writer.write(line + b"\n")
+    answer = await reader.readline()
+    assert answer == b"" or b'"ok":false' in answer
+    writer.close()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user; run the tests as root")
+async def test_another_user_gets_no_answer_on_the_admin_socket(gateway: Gateway) -> None:
+    with TemporaryDirectory() as directory:
+        place = Path(directory)
+        place.chmod(0o755)
+        (place / "gateway.sock").hardlink_to(gateway.admin_path)
+        gateway.admin_path.chmod(0o666)
+        script = (
+            "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1])\n"
+            "try: s.sendall(b'{}\\n'); print(s.recv(100) or 'refused')\n"
+            "except ConnectionError: print('refused')"
+        )
+        ran = await asyncio.to_thread(
+            subprocess.run,
+            ["/usr/bin/python3", "-c", script, str(place / "gateway.sock")],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert ran.stdout.strip() == "refused", ran
+
+
+async def test_the_process_shows_no_secret_and_no_environment(gateway: Gateway) -> None:
+    await gateway.call()
+    process = Path(f"/proc/{gateway.client.pid}")
+    assert (process / "environ").read_bytes() == b""
+    assert KEY.encode() not in (process / "cmdline").read_bytes()
+    assert KEY not in "".join(gateway.log)
+    for file in gateway.directory.iterdir():
+        assert KEY.encode() not in file.read_bytes()
+        assert file.stat().st_mode & 0o077 == 0
+
+
+async def test_a_ledger_that_cannot_be_written_stops_calls_not_the_gateway(gateway: Gateway) -> None:
+    with closing(sqlite3.connect(gateway.directory / "ledger.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        reply = await gateway.call()
+        other.execute("ROLLBACK")
+    assert reply.status == 503
+    assert "cannot be written" in reply.message
+    assert gateway.upstream.seen == []
+    assert (await gateway.call()).status == 200
+
+
+async def test_a_gateway_that_may_not_start_says_why_in_plain_words(tmp_path: Path) -> None:
+    directory = tmp_path / "gateway"
+    directory.mkdir()
+    vault = Vault(directory)
+    vault.put("anthropic", KEY, (), 1)
+    (directory / "vault.key").chmod(0o644)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with running(directory, StandIn()):
+            pass
+    assert raised.group_contains(OperatorError, match="Others can read the vault's key file")
+
+
+async def test_two_gateways_never_share_a_directory(gateway: Gateway, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "gateway").symlink_to(gateway.directory)
+    with pytest.raises(BaseExceptionGroup) as raised:
+        async with running(tmp_path / "second" / "gateway", StandIn()):
+            pass
+    assert raised.group_contains(OperatorError, match="Another gateway already uses")
+
+
+async def test_a_gateway_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+    log: list[str] = []
+    stop = asyncio.Event()
+
+    def spawn(_: object) -> subprocess.Popen[bytes]:
+        raise FileNotFoundError(2, "No such file", "python")
+
+    with open_admin_socket(tmp_path / "sock") as admin:
+        client = GatewayClient(spawn, admin, on_event=print, on_log=log.append, on_model_key=print)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.run(stop))
+            await until(lambda: len(log) >= 2)
+            stop.set()
+    assert "No such file" in log[0]
+
+
+def test_an_admin_socket_without_a_gateway_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OperatorError, match=r"cannot be reached.*nanoclaw up"):
+        ask_admin(tmp_path / "none.sock", control.Status(), control.GatewayStatus)
+    with open_admin_socket(tmp_path / "deaf.sock"), pytest.raises(OperatorError, match="did not answer in time"):
+        ask_admin(tmp_path / "deaf.sock", control.Status(), control.GatewayStatus, timeout_seconds=0.05)
+    assert (tmp_path / "deaf.sock").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_gateway_ends_when_its_host_is_gone(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with open_admin_socket(tmp_path / "sock") as admin, theirs:
+        process = spawn_as_same_user(sys.executable, SYS_PATH, tmp_path)(GatewayFds(theirs, admin))
+    assert await asyncio.to_thread(ours.recv, 65536) == b'{"type":"Ready","model_key":false}'
+    ours.close()
+    assert await asyncio.to_thread(process.wait, 5) == 0
+    assert process.stderr is not None
+    process.stderr.close()

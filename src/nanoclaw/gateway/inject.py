@@ -7,6 +7,7 @@ agent's pass, or puts a secret on for a host that it is not pinned to (checked h
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import assert_never
 
 from nanoclaw.errors import Refused
 from nanoclaw.gateway.vault import Kind, Secret, StoredSecret
@@ -83,6 +84,8 @@ def inject(headers: Headers, stored: StoredSecret, secret: Secret, host: str) ->
             return [*_with_beta(headers), (b"authorization", b"Bearer " + value)]
         case Kind.GENERIC:
             raise Refused(f"No rule says how the secret {stored.name} is sent.")
+        case _:
+            assert_never(stored.kind)
 
 
 def _with_beta(headers: Headers) -> Headers:

@@ -39,6 +39,7 @@ VERSION = 1
 START_HASH = "0" * 64
 BATCH = 256
 CLOSE_SECONDS = 2.0
+LOCK_SECONDS = 0.5  # nobody else writes; a lock is a stranger with a database tool
 REASON_CHARACTERS = 500
 LIST_LIMIT = 10_000
 
@@ -98,7 +99,9 @@ class Ledger:
     def open(self) -> None:
         """Open or make the file, find the end of the chain, start the thread. Raises OperatorError."""
         try:
-            self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            self._connection = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=LOCK_SECONDS
+            )
             self._prepare()
         except sqlite3.Error as error:
             raise OperatorError(

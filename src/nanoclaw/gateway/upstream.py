@@ -22,7 +22,7 @@ READ_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
 IDLE_MAX = 32  # a host
 IDLE_SECONDS = 60.0
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Where systems keep their certificates, for interpreters built with another place in mind.
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
 
@@ -48,13 +48,16 @@ class Endpoint:
 def parse_endpoint(url: str) -> Endpoint:
     """Return the endpoint of a stand-in given by the operator: https, or http on loopback. Raises OperatorError."""
     parts = urlsplit(url)
-    host = parts.hostname or ""
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port = "", None
     if not host or parts.scheme not in {"http", "https"} or parts.path not in {"", "/"} or parts.query:
         raise OperatorError(f"{url!r} is no upstream: write https://HOST or http://127.0.0.1:PORT.")
-    if parts.scheme == "http" and host not in LOOPBACK:
-        raise OperatorError(f"{url!r} would carry the key unencrypted: http is only for 127.0.0.1, else use https.")
     tls = parts.scheme == "https"
-    return Endpoint(host, parts.port or (443 if tls else 80), tls)
+    if not tls and host not in LOOPBACK:
+        raise OperatorError(f"{url!r} would carry the key unencrypted: http is only for 127.0.0.1, else use https.")
+    return Endpoint(host, port or (443 if tls else 80), tls)
 
 
 def open_trust() -> ssl.SSLContext:

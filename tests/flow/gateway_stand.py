@@ -1,0 +1,211 @@
+"""A real gateway process with real sockets on both sides, and a scripted stand-in for the model's host."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import sysconfig
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h11
+import msgspec
+
+import nanoclaw
+from nanoclaw.gateway import control
+from nanoclaw.gateway.client import GatewayClient, Grant, ask_admin, open_admin_socket, spawn_as_same_user
+
+KEY = "sk-ant-api03-REALKEY-0123456789abcdef"
+SOURCE = str(Path(nanoclaw.__path__[0]).parent)
+SYS_PATH = [SOURCE, sysconfig.get_paths()["purelib"]]
+ROUTE = "/anthropic/v1/messages"
+HELLO_BODY = b'{"model":"claude-x","messages":[]}'
+
+Answer = Callable[["Seen", asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Seen:
+    """A request as it arrived at the stand-in."""
+
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes
+
+
+def sse(*events: str) -> bytes:
+    return b"".join(b"event: x\ndata: %s\n\n" % event.encode() for event in events)
+
+
+STREAM = (
+    '{"type":"message_start","message":{"model":"claude-x","usage":{"input_tokens":12,"output_tokens":1}}}',
+    '{"type":"content_block_delta","delta":{"text":"PONG"}}',
+    '{"type":"message_delta","delta":{},"usage":{"output_tokens":7}}',
+    '{"type":"message_stop"}',
+)
+
+
+async def answer_stream(seen: Seen, writer: asyncio.StreamWriter) -> None:
+    writer.write(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nset-cookie: a=b\r\n\r\n"
+    )
+    for event in STREAM:
+        data = sse(event)
+        writer.write(b"%x\r\n%s\r\n" % (len(data), data))
+        await writer.drain()
+    writer.write(b"0\r\n\r\n")
+
+
+@dataclass
+class StandIn:
+    """An upstream with a script; keeps what it saw."""
+
+    answer: Answer = answer_stream
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0
+    port: int = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        parser = h11.Connection(h11.SERVER)
+        with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
+            while (seen := await self._read(parser, reader)) is not None:
+                self.seen.append(seen)
+                await self.answer(seen, writer)
+                await writer.drain()
+                parser = h11.Connection(h11.SERVER)
+        writer.close()
+
+    async def _read(self, parser: h11.Connection, reader: asyncio.StreamReader) -> Seen | None:
+        head: h11.Request | None = None
+        body = b""
+        while True:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(await reader.read(65536))
+            elif isinstance(event, h11.Request):
+                head = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and head is not None:
+                headers = {name.decode(): value.decode() for name, value in head.headers}
+                return Seen(head.method.decode(), head.target.decode(), headers, body)
+            else:
+                return None
+
+
+@dataclass
+class Gateway:
+    """A running gateway with one box `s1`, as its host sees it."""
+
+    client: GatewayClient
+    admin_path: Path
+    directory: Path
+    upstream: StandIn
+    port: int
+    events: list[control.GatewayEvent]
+    log: list[str]
+    keys: list[bool]
+
+    async def ask(self, request: control.AdminRequest, kind: type) -> object:
+        return await asyncio.to_thread(ask_admin, self.admin_path, request, kind)
+
+    async def audit(self) -> list[control.AuditLine]:
+        return await self.ask(control.AuditList(), list[control.AuditLine])  # type: ignore[return-value]
+
+    async def set_key(self, key: str = KEY) -> None:
+        await self.ask(control.VaultSet("anthropic", key), control.SecretLine)
+
+    async def call(
+        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
+    ) -> Reply:
+        async with self.open() as line:
+            return await line.call(target, method=method, headers=headers, body=body)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Line]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            yield Line(reader, writer)
+        finally:
+            writer.close()
+
+
+@dataclass
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def message(self) -> str:
+        return msgspec.json.decode(self.body)["error"]["message"]
+
+
+@dataclass
+class Line:
+    """One client connection from inside a box."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def send(self, raw: bytes) -> None:
+        self.writer.write(raw)
+
+    async def call(
+        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
+    ) -> Reply:
+        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:3128\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        self.send(head.encode("latin-1") + body)
+        return await self.reply()
+
+    async def reply(self) -> Reply:
+        async with asyncio.timeout(10):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            status = int(head.split(" ")[1])
+            fields = [line.split(": ", 1) for line in head.split("\r\n")[1:] if line]
+            headers = {name.lower(): value for name, value in fields}
+            if headers.get("transfer-encoding") == "chunked":
+                return Reply(status, headers, b"".join([chunk async for chunk in self.chunks()]))
+            return Reply(status, headers, await self.reader.readexactly(int(headers.get("content-length", "0"))))
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        while size := int(await self.reader.readline(), 16):
+            yield await self.reader.readexactly(size)
+            await self.reader.readexactly(2)
+        await self.reader.readline()
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
+    directory.mkdir(exist_ok=True)
+    admin_path = directory.parent / "gateway.sock"
+    async with contextlib.AsyncExitStack() as stack:
+        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
+        stack.callback(server.close)
+        upstream.port = server.sockets[0].getsockname()[1]
+        admin = stack.enter_context(open_admin_socket(admin_path))
+        spawn = spawn_as_same_user(sys.executable, SYS_PATH, directory, upstream=f"http://127.0.0.1:{upstream.port}")
+        events: list[control.GatewayEvent] = []
+        log: list[str] = []
+        keys: list[bool] = []
+        client = GatewayClient(spawn, admin, on_event=events.append, on_log=log.append, on_model_key=keys.append)
+        stop = asyncio.Event()
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        tasks.create_task(client.run(stop))
+        stack.callback(stop.set)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            await client.wait_ready()
+            await client.listen(Grant("s1", 1, "main"), [listener])
+            port = listener.getsockname()[1]
+        yield Gateway(client, admin_path, directory, upstream, port, events, log, keys)

@@ -1,0 +1,162 @@
+"""The audit is a chain on the disk: it goes on after a restart, and every change to a row shows."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nanoclaw.clock import SystemClock
+from nanoclaw.errors import OperatorError
+from nanoclaw.gateway.ledger import START_HASH, Entry, Event, Ledger, LedgerError
+from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.usage import Usage
+
+BOX = Caller("s1", 3, "main")
+
+
+def entry(path: str = "/v1/messages", event: Event = Event.REFUSED, **fields: int | str) -> Entry:
+    return Entry(event, BOX, method="POST", host="api.anthropic.com", path=path, **fields)  # type: ignore[arg-type]
+
+
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    opened = Ledger(path, SystemClock())
+    opened.open()
+    yield opened
+    opened.close()
+
+
+async def test_an_entry_is_on_the_disk_when_record_returns(ledger: Ledger, path: Path) -> None:
+    assert await ledger.record(entry()) == 1
+    with closing(sqlite3.connect(path)) as connection:
+        row = connection.execute("SELECT session, fence, agent_group, path, hash FROM audit").fetchone()
+    assert row == ("s1", 3, "main", "/v1/messages", ledger.head)
+
+
+async def test_many_entries_at_once_keep_their_order_and_one_chain(ledger: Ledger) -> None:
+    numbers = await asyncio.gather(*(ledger.record(entry(f"/{number}")) for number in range(600)))
+    assert numbers == list(range(1, 601))
+    verified = ledger.verify()
+    assert (verified.rows, verified.head, verified.broken_at) == (600, ledger.head, None)
+    assert [row.path for row in ledger.list_newest(2, None)] == ["/598", "/599"]
+
+
+async def test_the_chain_goes_on_after_a_restart(ledger: Ledger, path: Path) -> None:
+    await ledger.record(entry())
+    ledger.close()
+    again = Ledger(path, SystemClock())
+    again.open()
+    assert again.head == ledger.head
+    assert await again.record(entry()) == 2
+    assert again.verify().broken_at is None
+    again.close()
+
+
+def test_an_empty_ledger_verifies(ledger: Ledger) -> None:
+    assert ledger.verify().head == START_HASH
+    assert ledger.list_newest(10, None) == []
+
+
+@pytest.mark.parametrize(
+    ("statement", "broken_at"),
+    [
+        ("UPDATE audit SET host = 'evil.test' WHERE seq = 2", 2),
+        ("UPDATE audit SET took_ms = 9 WHERE seq = 3", 3),
+        ("DELETE FROM audit WHERE seq = 2", 3),
+        ("UPDATE audit SET hash = replace(hash, 'a', 'b') || '' WHERE seq = 1", 1),
+        ("DELETE FROM audit WHERE seq = 1", 2),
+    ],
+)
+async def test_a_changed_or_removed_row_breaks_the_chain_at_its_place(
+    ledger: Ledger, path: Path, statement: str, broken_at: int
+) -> None:
+    for number in range(4):
+        await ledger.record(entry(f"/aaaa{number}"))
+    change(path, statement.replace("replace(hash, 'a', 'b') || ''", "'" + "c" * 64 + "'"))
+    assert ledger.verify().broken_at == broken_at
+
+
+async def test_no_query_string_and_no_control_character_is_kept(ledger: Ledger) -> None:
+    await ledger.record(entry("/v1/x\x1b?key=secret", reason="r" * 1000))
+    row = ledger.list_newest(1, None)[0]
+    assert row.path == "/v1/x*"
+    assert len(row.reason) == 500
+
+
+async def test_rows_of_one_session_can_be_listed_alone(ledger: Ledger) -> None:
+    await ledger.record(entry("/a"))
+    await ledger.record(Entry(Event.CHANGED, Caller("", 0, ""), rule="vault.set"))
+    assert [row.path for row in ledger.list_newest(0, "s1")] == ["/a"]
+    assert len(ledger.list_newest(10**9, None)) == 2
+
+
+async def test_usage_belongs_to_the_call_that_it_finishes(ledger: Ledger) -> None:
+    number = await ledger.record(entry(event=Event.ALLOWED, charge="owner"))
+    used = Usage("claude-x", 10, 20, 3, 4)
+    ledger.submit(entry(event=Event.FINISHED, charge="owner", call=number, status=200), used).result(5)
+    assert ledger.list_usage(0) == [("owner", used)]
+
+
+async def test_an_entry_that_cannot_be_written_is_an_error_and_the_next_one_is_tried_again(
+    ledger: Ledger, path: Path
+) -> None:
+    await ledger.record(entry())
+    change(path, "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'disk full'); END")
+    with pytest.raises(LedgerError, match="cannot be written: disk full"):
+        await ledger.record(entry())
+    change(path, "DROP TRIGGER full")
+    assert await ledger.record(entry()) == 2
+    assert ledger.verify().broken_at is None
+
+
+async def test_a_ledger_locked_by_another_is_an_error_not_a_hang(ledger: Ledger, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerError, match="locked"):
+            await ledger.record(entry())
+        other.execute("ROLLBACK")
+    assert await ledger.record(entry()) == 1
+
+
+async def test_an_entry_whose_asker_went_away_is_written_all_the_same(ledger: Ledger, path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        held = ledger.submit(entry("/held"))
+        gone = ledger.submit(entry("/gone"))
+        assert gone.cancel() or not held.done()
+        other.execute("ROLLBACK")
+    held.result(5)
+    await ledger.record(entry("/last"))
+    assert [row.path for row in ledger.list_newest(5, None)] == ["/held", "/gone", "/last"]
+
+
+def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(OperatorError, match=r"ledger\.db cannot be used"):
+        Ledger(path, SystemClock()).open()
+
+
+def test_a_ledger_of_a_newer_version_is_refused(path: Path) -> None:
+    change(path, "PRAGMA user_version = 2")
+    with pytest.raises(OperatorError, match="newer NanoClaw"):
+        Ledger(path, SystemClock()).open()
+
+
+def test_closing_a_ledger_that_never_opened_is_harmless(path: Path) -> None:
+    Ledger(path, SystemClock()).close()

@@ -1,0 +1,150 @@
+"""What may leave a box: every form of target, every path that is not canonical, default deny."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nanoclaw.gateway.policy import (
+    DEFAULT_RULES,
+    OWN_NAME,
+    Allow,
+    Deny,
+    Form,
+    decide,
+    find_path_fault,
+    parse_target,
+    shown,
+    split_port,
+)
+
+OWN = "127.0.0.1:3128"
+
+
+def verdict_of(method: str, target: str, host: str = OWN) -> Allow | Deny:
+    return decide(parse_target(method, target, host), DEFAULT_RULES)
+
+
+def test_the_model_route_is_allowed_and_loses_its_prefix() -> None:
+    allowed = verdict_of("POST", "/anthropic/v1/messages?beta=true")
+    assert isinstance(allowed, Allow)
+    assert (allowed.path, allowed.rule.host, allowed.rule.secret) == (
+        "/v1/messages?beta=true",
+        "api.anthropic.com",
+        "anthropic",
+    )
+    counted = verdict_of("POST", "/anthropic/v1/messages/count_tokens", "localhost")
+    assert isinstance(counted, Allow)
+    assert counted.path == "/v1/messages/count_tokens"
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/anthropic/v1/messages"),
+        ("post", "/anthropic/v1/messages"),
+        ("POST", "/anthropic/v1/messages/"),
+        ("POST", "/anthropic/v1/messages/batches"),
+        ("POST", "/anthropic/v1/files"),
+        ("POST", "/anthropic"),
+        ("POST", "/anthropicx/v1/messages"),
+        ("POST", "/v1/messages"),
+        ("GET", "/"),
+        ("OPTIONS", "*"),
+    ],
+)
+def test_what_no_rule_names_is_denied_by_default(method: str, target: str) -> None:
+    denied = verdict_of(method, target)
+    assert isinstance(denied, Deny)
+    assert denied.rule == "default"
+    assert "nanoclaw" in denied.reason
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "host", "asked"),
+    [
+        ("CONNECT", "example.org:443", "example.org:443", "example.org"),
+        ("CONNECT", "user@[::1]:443", "x", "[::1]"),
+        ("GET", "http://169.254.169.254/latest/meta-data", OWN, "169.254.169.254"),
+        ("POST", "http://127.0.0.1:3128/anthropic/v1/messages", OWN, "127.0.0.1"),
+        ("GET", "https://api.anthropic.com@evil.test/x", OWN, "evil.test"),
+        ("POST", "/anthropic/v1/messages", "api.anthropic.com", "api.anthropic.com"),
+        ("POST", "/anthropic/v1/messages", "127.0.0.1.evil.test", "127.0.0.1.evil.test"),
+    ],
+)
+def test_another_host_is_denied_with_the_command_that_would_allow_it(
+    method: str, target: str, host: str, asked: str
+) -> None:
+    parsed = parse_target(method, target, host)
+    assert parsed.host == asked
+    denied = decide(parsed, DEFAULT_RULES)
+    assert isinstance(denied, Deny)
+    assert f"`nanoclaw egress allow {asked}`" in denied.reason
+
+
+def test_a_host_that_is_no_host_name_is_not_put_into_a_command() -> None:
+    denied = verdict_of("CONNECT", "a$(reboot)b:443")
+    assert isinstance(denied, Deny)
+    assert "`nanoclaw egress allow HOST`" in denied.reason
+    unnamed = verdict_of("GET", "*", "")
+    assert isinstance(unnamed, Deny)
+    assert "an unnamed host" in unnamed.reason
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/anthropic/../anthropic/v1/messages",
+        "/anthropic/./v1/messages",
+        "/anthropic//v1/messages",
+        "/anthropic/v1%2fmessages",
+        "/anthropic/v1%2Fmessages",
+        "/anthropic/%2e%2e/v1",
+        "/anthropic/v1\\messages",
+        "/anthropic/%5cv1",
+        "/anthropic/%2561",
+        "/anthropic/v1/messages%00",
+        "/anthropic/v1/messages#x",
+        "/anthropic/v1/mess\xe4ges",
+        "/anthropic/v1/messages?a=\xe4",
+        "/anthropic/v1/messages?a=\x7f",
+        "/anthropic/v1/messages/..",
+    ],
+)
+def test_a_path_that_is_not_canonical_is_refused_before_any_rule(target: str) -> None:
+    denied = verdict_of("POST", target)
+    assert isinstance(denied, Deny)
+    assert denied.rule == "canonical"
+
+
+def test_encoded_characters_in_a_query_are_left_alone() -> None:
+    assert find_path_fault("/anthropic/v1/messages?a=%2f%25//..") is None
+
+
+def test_the_form_of_a_target_is_recognised() -> None:
+    assert parse_target("GET", "/x", OWN).form is Form.ORIGIN
+    assert parse_target("GET", "/x", OWN).host == OWN_NAME
+    assert parse_target("GET", "/x", "evil").form is Form.ABSOLUTE
+    assert parse_target("CONNECT", "a:1", "a:1").form is Form.CONNECT
+
+
+def test_a_port_and_a_user_part_are_not_part_of_a_host() -> None:
+    assert split_port("a@b:80") == "b"
+    assert split_port("[::1]:80") == "[::1]"
+    assert split_port("b") == "b"
+
+
+def test_what_is_shown_of_an_agents_text_is_printable_and_short() -> None:
+    assert shown("a\x1b[2J\nb c") == "a*[2J*b*c"
+    assert len(shown("x" * 10_000)) == 255
+
+
+@settings(max_examples=300, deadline=None)
+@given(method=st.text(max_size=8), target=st.text(max_size=60), host=st.text(max_size=30))
+def test_nothing_but_the_exact_model_paths_is_ever_allowed(method: str, target: str, host: str) -> None:
+    for asked in (target, "/anthropic/" + target, "/anthropic/v1/messages" + target):
+        verdict = verdict_of(method, asked, host)
+        if isinstance(verdict, Allow):
+            assert verdict.path.partition("?")[0] in {"/v1/messages", "/v1/messages/count_tokens"}
+            assert method == "POST"
