@@ -149,6 +149,7 @@ def judge(samples: Samples) -> list[Figure]:
         Figure("warm overhead p95", "ms", percentile(samples.warm, 0.95), (), 80.0),
         timed("warm to model request p50", samples.warm_to_request),
         timed("bare CLI warm p50", samples.warm_bare),
+        Figure("warm beyond the bare CLI", "ms", median(samples.warm) - median(samples.warm_bare), ()),
         timed("cold start to model request p50", samples.cold, cold_budget, "1.25 x bare + 80 ms"),
         timed("bare CLI start to model request p50", samples.cold_bare),
         timed("host ready p50", samples.ready, 700.0),

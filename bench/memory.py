@@ -20,10 +20,14 @@ class Size:
 
 
 def size_of(pid: int) -> Size:
-    """Return a process's size now."""
-    lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-    fields = {line.split(":")[0]: line.split()[1] for line in lines[1:]}
-    return Size(int(fields["Pss"]), int(fields["Rss"]))
+    """Return a process's size now; PSS is 0 where only root may know it (a process that is not dumpable)."""
+    folder = PROC / str(pid)
+    try:
+        lines = (folder / "smaps_rollup").read_text().splitlines()[1:]
+    except PermissionError:
+        lines = ["Pss: 0 kB", *(folder / "status").read_text().splitlines()]
+    fields = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith(" kB")}
+    return Size(int(fields["Pss"]), int(fields.get("Rss") or fields["VmRSS"]))
 
 
 def descendants_of(pid: int) -> list[int]:
