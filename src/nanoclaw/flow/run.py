@@ -194,7 +194,10 @@ class RunKeeper:
             more = done.more_work
 
     def _look(self, run: LiveRun) -> None:
-        found = run.mailbox.outbound_db.stat()
+        try:
+            found = run.mailbox.outbound_db.stat()
+        except OSError:
+            return  # the reading that follows says what is wrong with it
         run.seen_version = (found.st_mtime_ns, found.st_size)
 
     def _announce(self, done: Collected) -> None:

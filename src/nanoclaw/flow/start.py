@@ -10,6 +10,7 @@ Fails: SandboxError or OSError; the caller ends the run as NO_START, its rows wa
 from __future__ import annotations
 
 import sqlite3
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,7 @@ class Starter:
     def __init__(self, means: Means, parts: BoxParts) -> None:
         self._means = means
         self._parts = parts
+        self._preparing = threading.Lock()  # two sessions of a group share its workspace and what is composed for it
 
     async def plan(self, session: SessionId) -> StartPlan | None:
         """Raise the fence and claim what is due; None: nothing is due."""
@@ -127,7 +129,8 @@ class Starter:
 
     def _prepare(self, plan: StartPlan) -> tuple[Mailbox, Places]:
         config = self._means.config
-        places = prepare_places(config, plan.group, plan.session.id)
+        with self._preparing:
+            places = prepare_places(config, plan.group, plan.session.id)
         uid = config.box_uid(plan.group.number)
         directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
         settings = to_json(self._settings(plan))

@@ -4,10 +4,12 @@ In: hints (a session has news). The store is the truth; a lost hint costs a swee
 Out: claimed rows projected into the run's inbound.db and the doorbell rung, or a run started.
 Writes: `inbox` (queued -> claimed), the run's inbound.db.
 Never: works on one session twice at once; starts a box for rows that do not trigger, or during a back-off.
-Fails: a box that holds a lock on its inbound.db gets the rows at a later look; StoreFull waits for space.
+Fails: a run whose inbound.db cannot be written is ended, its rows go on in the next; StoreFull waits for space.
 """
 
 from __future__ import annotations
+
+import sqlite3
 
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import MailboxBusy, StaleClaim, StoreFull
@@ -78,6 +80,9 @@ class Wake:
             await means.blocking(run.mailbox.project, claimed.rows)
         except MailboxBusy as busy:
             self._runs.end_soon(run, RunEnd.FAULT, str(busy))
+            return
+        except (OSError, sqlite3.Error) as error:
+            self._runs.end_soon(run, RunEnd.NO_START, f"its mailbox could not be written: {error}")
             return
         means.reached("wake.projected")
         self._gateway.open_turn(run.session, run.fence, claimed.charge)
