@@ -238,8 +238,8 @@ class World:
         calm = 0
         deadline = time.monotonic() + DEADLINE_SECONDS
         while calm < CALM_LOOKS:
-            collecting = any(run.collecting.locked() for run in self.live)
-            calm = 0 if self._busy or collecting or not all(box.is_quiet for box in self.boxes) else calm + 1
+            ending = any(run.collecting.locked() or cast(ScriptedBox, run.box).is_gone for run in self.live)
+            calm = 0 if self._busy or ending or not all(box.is_quiet for box in self.boxes) else calm + 1
             if time.monotonic() > deadline:
                 raise AssertionError(f"never quiet: {self._busy}\n{self.log_lines.getvalue()}")
             await asyncio.sleep(STEP_SECONDS)
@@ -250,7 +250,14 @@ class World:
         if self.dead:
             work.close()
             return
-        self._group.create_task(work if name.startswith("run ") else self._count(work, name), name=name)
+        try:
+            task = self._group.create_task(work, name=name)
+        except RuntimeError:  # the group is ending: an error, or a kill, that is raised once all have ended
+            work.close()
+            return
+        if not name.startswith("run "):
+            self._busy.append(name)
+            task.add_done_callback(lambda _: self._busy.remove(name))
 
     async def recover(self) -> None:
         """What host.py does at its start."""
@@ -268,13 +275,6 @@ class World:
         self.dead = True
         self.store.close()
         self.blocking.close()
-
-    async def _count(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        self._busy.append(name)
-        try:
-            await work
-        finally:
-            self._busy.remove(name)
 
     def _spawn_box(self, work: Coroutine[Any, Any, None], name: str) -> None:
         self._group.create_task(work, name=name)

@@ -220,9 +220,14 @@ class ScriptedBox:
         return f"{self._label.fence}-{self.number}"
 
     @property
+    def is_gone(self) -> bool:
+        """Whether it is over."""
+        return self._gone.is_set()
+
+    @property
     def is_quiet(self) -> bool:
-        """Whether nothing is under way in it: it rests, hangs or is gone, and every doorbell was heard."""
-        return self._bells.empty() and (self._gone.is_set() or self.at_rest)
+        """Whether nothing is under way in it: it is gone, or it waits and every doorbell was heard."""
+        return self.is_gone or (self.at_rest and self._bells.empty())
 
     def release(self) -> None:
         """Let the agent work."""
