@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -68,9 +69,11 @@ class StandIn:
     seen: list[Seen] = field(default_factory=list)
     connections: int = 0
     port: int = 0
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.add(writer)
         parser = h11.Connection(h11.SERVER)
         with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
             while (seen := await self._read(parser, reader)) is not None:
@@ -79,6 +82,19 @@ class StandIn:
                 await writer.drain()
                 parser = h11.Connection(h11.SERVER)
         writer.close()
+        self.writers.discard(writer)
+
+    @contextlib.asynccontextmanager
+    async def listening(self, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+        """Listen on a port of its own until the block ends."""
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0, ssl=context)
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            server.close()
+            for writer in self.writers:
+                writer.transport.abort()
+            await until(lambda: not self.writers)
 
     async def _read(self, parser: h11.Connection, reader: asyncio.StreamReader) -> Seen | None:
         head: h11.Request | None = None
@@ -191,9 +207,7 @@ async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
     directory.mkdir(exist_ok=True)
     admin_path = directory.parent / "gateway.sock"
     async with contextlib.AsyncExitStack() as stack:
-        server = await asyncio.start_server(upstream.serve, "127.0.0.1", 0)
-        stack.callback(server.close)
-        upstream.port = server.sockets[0].getsockname()[1]
+        upstream.port = await stack.enter_async_context(upstream.listening())
         admin = stack.enter_context(open_admin_socket(admin_path))
         spawn = spawn_as_same_user(sys.executable, SYS_PATH, directory, upstream=f"http://127.0.0.1:{upstream.port}")
         events: list[control.GatewayEvent] = []

@@ -98,14 +98,13 @@ async def test_a_call_under_way_ends_by_itself_when_its_turn_closes(gateway: Gat
 
 async def test_without_a_key_the_rehearsal_is_asked_and_with_one_never_again(tmp_path: Path) -> None:
     rehearsal = StandIn()
-    server = await asyncio.start_server(rehearsal.serve, "127.0.0.1", 0)
-    async with running(tmp_path / "gateway", StandIn()) as gateway:
+    async with running(tmp_path / "gateway", StandIn()) as gateway, rehearsal.listening() as port:
         gateway.client.open_turn("s1", 1, "owner")
         assert gateway.keys == [False]
         none = await gateway.call()
         assert none.status == 503
         assert "nanoclaw vault set anthropic" in none.message
-        gateway.client.set_rehearsal(server.sockets[0].getsockname()[1])
+        gateway.client.set_rehearsal(port)
         assert (await gateway.call(headers="x-api-key: placeholder\r\nAuthorization: Bearer x\r\n")).status == 200
         assert not {"x-api-key", "authorization"} & set(rehearsal.seen[0].headers)
         await gateway.set_key()
@@ -122,7 +121,6 @@ async def test_without_a_key_the_rehearsal_is_asked_and_with_one_never_again(tmp
             f"anthropic for api.anthropic.com, by uid {os.getuid()}",
             f"anthropic, by uid {os.getuid()}",
         ]
-    server.close()
 
 
 async def test_a_killed_gateway_serves_the_same_listeners_and_turns_within_a_second(gateway: Gateway) -> None:

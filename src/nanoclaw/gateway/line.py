@@ -113,14 +113,26 @@ class Line:
 
     async def start_next(self) -> bool:
         """Return whether the connection can carry another call; what is left of a refused body is read away first."""
+        if self._http.our_state is not h11.DONE:
+            return False
         with contextlib.suppress(TimeoutError, h11.RemoteProtocolError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self._drain_body()
-        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+        if self._http.their_state is not h11.DONE:
             return False
         self._begun = bool(self._http.trailing_data[0])
         self._http.start_next_cycle()
         return True
+
+    async def linger(self) -> None:
+        """End our side, then read away what still comes for a moment: closing at once would destroy the answer."""
+        drained = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await self._writer.drain()
+                self._writer.write_eof()
+                while drained < DRAIN_BYTES and (data := await self._reader.read(READ_BYTES)):
+                    drained += len(data)
 
     async def _drain_body(self) -> None:
         drained = 0

@@ -38,7 +38,9 @@ async def serve_connection(desk: Desk, box: Box, sock: socket.socket) -> None:
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
-        await _Connection(desk, box, Line(reader, writer, desk.limits)).run()
+        line = Line(reader, writer, desk.limits)
+        await _Connection(desk, box, line).run()
+        await line.linger()
         writer.close()
     except (OSError, TimeoutError, Failure):
         transport.abort()  # nothing is owed to a client that went, sent nothing for too long or was broken off
