@@ -90,6 +90,7 @@ def spawn_rehearsal(config: Config, listener: socket.socket) -> subprocess.Popen
     python = stage_python(staging)
     descriptor = listener.fileno()
     command = [python.program, "-I", "-S", "-c", REHEARSAL_BOOT, ":".join(python.path), str(descriptor)]
+    command.append(str(os.getpid()))  # it ends when this process ends
     return _launch(config, config.rehearsal_uid, python, staging, command, (descriptor,))
 
 

@@ -89,7 +89,8 @@ def describe_end(end: RunEnd, detail: str) -> str:
 class TurnFacts:
     """What is known when a row's turn has ended."""
 
-    sent_anything: bool
+    said: bool  # by the agent
+    noticed: bool  # by the harness: why there is no answer
     is_group: bool
     is_mention: bool
     is_command: bool = False
@@ -105,8 +106,10 @@ class TurnEnd:
 
 def decide_turn_end(facts: TurnFacts) -> TurnEnd:
     """Decide how a finished row ended. Only overheard chat may end silent (architecture section 6)."""
-    if facts.sent_anything:
+    if facts.said:
         return TurnEnd(Outcome.REPLIED)
+    if facts.noticed:
+        return TurnEnd(Outcome.FAILED)
     if facts.is_group and not facts.is_mention and not facts.is_command:
         return TurnEnd(Outcome.SILENT)
     return TurnEnd(Outcome.FAILED, "The agent ended its work without an answer. Ask again, or ask what it did.")

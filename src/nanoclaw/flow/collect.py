@@ -149,8 +149,10 @@ class Collect:
     ) -> None:
         row, turn = what
         now = self._now_ms()
+        said, noticed = self._tables.outbox.what_was_said(connection, claim.session, turn, row.id)
         facts = TurnFacts(
-            sent_anything=self._tables.outbox.sent_anything(connection, claim.session, turn, row.id),
+            said=said,
+            noticed=noticed,
             is_group=row.is_group,
             is_mention=row.is_mention,
         )

@@ -26,6 +26,8 @@ from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.inbox import Claim
 
+MOST_DETAIL = 300  # characters of a reason that go into the chat and the log
+
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
@@ -56,12 +58,12 @@ class Ender:
         if run.mailbox.directory.exists():
             await self._means.blocking(run.mailbox.remove)
         self._means.log.info(
-            "run.ended", session=run.key.session, run=run.key.fence, why=run.end.value, detail=run.detail[-300:]
+            "run.ended", session=run.key.session, run=run.key.fence, why=run.end.value, detail=run.detail[:MOST_DETAIL]
         )
         return done
 
     async def _drained(self, run: EndedRun) -> EndedRun:
-        counters = run.counters
+        counters, detail = run.counters, run.detail
         if not run.mailbox.directory.exists():
             return run  # it ended before its mailbox was made
         try:
@@ -73,8 +75,10 @@ class Ender:
                     lambda connection, out=out, at=counters: self._collect.apply(connection, run.key, out, at)
                 )
                 counters = (applied.message, applied.ack)
+                if run.end is RunEnd.AGENT_FAILED:
+                    detail = out.state_of("failure") or detail  # the runner's own words, rather than its log's
                 if not applied.more_work:
-                    return run
+                    return EndedRun(run.key, run.group, run.mailbox, counters, run.end, detail)
         except StaleClaim:
             return run
         except (AgentFault, MailboxBusy, SandboxError, OSError) as error:
@@ -104,7 +108,7 @@ class Ender:
                 tables.inbox.requeue(connection, row, run.key.fence, blame=False)
                 continue
             blamed = True
-            match decide_retry(row.failures + 1, run.end, run.detail[-300:], now):
+            match decide_retry(row.failures + 1, run.end, run.detail[:MOST_DETAIL], now):
                 case Requeue(at):
                     tables.inbox.requeue(connection, row, run.key.fence, blame=True)
                     not_before = at

@@ -127,9 +127,7 @@ class Inbox:
 
     def requeue(self, connection: sqlite3.Connection, row: ClaimedRow, run: int, *, blame: bool) -> None:
         """claimed -> queued, keeping its place; `blame` counts it as a failure of this row. Raises StaleClaim."""
-        changed = self._sql.change(
-            connection, "requeue_row", id=row.id, run=run, attempt=row.attempt, blame=int(blame)
-        )
+        changed = self._sql.change(connection, "requeue_row", id=row.id, run=run, attempt=row.attempt, blame=int(blame))
         if changed != 1:
             raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
 

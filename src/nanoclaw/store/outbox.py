@@ -147,10 +147,12 @@ class Outbox:
         """unknown -> pending for a channel that cannot tell; `mark`: it could be a duplicate."""
         return self._sql.change(connection, "resend_unknown", channel_type=channel_type, maybe_duplicate=int(mark))
 
-    def sent_anything(self, connection: sqlite3.Connection, session: str, turn: str, reply_to: str) -> bool:
-        """Return whether a turn, or an earlier attempt at a row, has said anything."""
-        row = self._sql.row(connection, "sent_in_turn", session_id=session, turn=turn, reply_to=reply_to)
-        return row is not None
+    def what_was_said(
+        self, connection: sqlite3.Connection, session: str, turn: str, reply_to: str
+    ) -> tuple[bool, bool]:
+        """Return whether the agent, and whether the harness, said anything in a turn or in answer to a row."""
+        row = self._sql.row(connection, "said_in_turn", session_id=session, turn=turn, reply_to=reply_to)
+        return (False, False) if row is None else (bool(row["said"]), bool(row["noticed"]))
 
     def already_sent(
         self, connection: sqlite3.Connection, session: str, reply_to: str, turn: str | None

@@ -49,8 +49,9 @@ UPDATE outbox SET state = 'pending', maybe_duplicate = :maybe_duplicate
 WHERE state = 'unknown' AND messaging_group_id IN (
   SELECT id FROM messaging_groups WHERE channel_type = :channel_type);
 
--- name: sent_in_turn^
-SELECT 1 FROM outbox WHERE session_id = :session_id AND (turn = :turn OR reply_to = :reply_to) LIMIT 1;
+-- name: said_in_turn^
+SELECT coalesce(sum(notice = 0), 0) AS said, coalesce(sum(notice = 1), 0) AS noticed FROM outbox
+WHERE session_id = :session_id AND (turn = :turn OR reply_to = :reply_to);
 
 -- name: list_sent_for
 -- what earlier attempts at a row have sent, oldest first
