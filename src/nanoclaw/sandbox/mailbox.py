@@ -171,7 +171,7 @@ class Mailbox:
         try:
             with closing(_open_hostile(self.outbound_db)) as connection:
                 return self._read_all(connection, after_message, after_ack)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError, MemoryError) as error:  # the words of an SQLite error may be the box's
             raise _fault_of(error) from None
 
     def _read_all(self, connection: sqlite3.Connection, after_message: int, after_ack: int) -> Outbound:
@@ -188,17 +188,19 @@ class Mailbox:
         return Outbound(tuple(messages), tuple(acks), entries, more_messages or more_acks)
 
     def _check_files(self) -> None:
-        for path in (self.outbound_db, self.outbound_journal):
-            try:
-                found = path.lstat()
-            except FileNotFoundError:
-                raise AgentFault(f"{path.name} is gone") from None
-            if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-                raise AgentFault(f"{path.name} is not a plain file of its own")
-            if found.st_size > FILE_BYTES:
-                raise AgentFault(f"{path.name} has grown over 64 MiB")
-        if self.outbound_db.lstat().st_size == 0:
-            raise AgentFault("outbound.db was emptied")
+        _check_plain(self.outbound_journal, self.outbound_journal.lstat)
+        try:
+            descriptor = os.open(self.outbound_db, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            raise AgentFault("outbound.db is gone or is not a plain file of its own") from None
+        try:
+            _check_plain(self.outbound_db, lambda: os.fstat(descriptor))
+            header = os.read(descriptor, 100)
+        finally:
+            os.close(descriptor)
+        if header[:16] != b"SQLite format 3\0" or header[18:20] != b"\1\1":
+            # Versions 2 mean WAL: to read that, SQLite would make files beside it, as the host.
+            raise AgentFault("outbound.db is not a database, or not one with a rollback journal")
 
     def has_hot_journal(self) -> bool:
         """Whether a transaction was left half done (SQLite's own test: the journal's first byte is not zero).
@@ -250,6 +252,17 @@ def expected_schema() -> list[tuple[object, ...]]:
         return connection.execute(SCHEMA).fetchall()
 
 
+def _check_plain(path: Path, stat_of: Callable[[], os.stat_result]) -> None:
+    try:
+        found = stat_of()
+    except FileNotFoundError:
+        raise AgentFault(f"{path.name} is gone") from None
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise AgentFault(f"{path.name} is not a plain file of its own")
+    if found.st_size > FILE_BYTES:
+        raise AgentFault(f"{path.name} has grown over 64 MiB")
+
+
 def _open_inbound(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
     connection.execute("PRAGMA synchronous=OFF")  # rebuilt from the store at every start
@@ -293,7 +306,7 @@ def _read_acks(connection: sqlite3.Connection, after: int) -> tuple[list[OutAck]
     return acks, False
 
 
-def _fault_of(error: sqlite3.Error) -> AgentFault:
+def _fault_of(error: Exception) -> AgentFault:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
         return MailboxBusy("The sandbox holds a lock on outbound.db.")
@@ -301,4 +314,4 @@ def _fault_of(error: sqlite3.Error) -> AgentFault:
         return MailboxBusy("A transaction in outbound.db was left half done.")
     if code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT:
         return AgentFault("outbound.db took too long to read")
-    return AgentFault(f"outbound.db cannot be read: {error}")
+    return AgentFault(f"outbound.db cannot be read: {type(error).__name__} {code or ''}".rstrip())

@@ -27,7 +27,8 @@ def open_beneath(root_fd: int, relative: str, flags: int, mode: int = 0) -> int:
 
     O_NONBLOCK and O_CLOEXEC are added: a planted FIFO must not hang the host.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, mode, RESOLVE)
+    careful = 0 if flags & os.O_PATH else os.O_NONBLOCK | os.O_NOCTTY  # openat2 refuses them with O_PATH
+    how = _OpenHow(flags | os.O_CLOEXEC | careful, mode, RESOLVE)
     path = ctypes.c_char_p(os.fsencode(relative))
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor: int = libc.syscall(SYS_OPENAT2, root_fd, path, ctypes.byref(how), ctypes.sizeof(how))

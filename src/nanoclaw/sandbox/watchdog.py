@@ -1,8 +1,8 @@
 """The disk limit of boxes: what bubblewrap cannot bound (security.md section 1.2, hole 6).
 
 In: boxes with their writable folders. Out: a box over its limit is killed with reason `disk`. A folder is walked only
-when its file system has lost as much space as the box may still take, and once a minute; between that a look costs
-one statvfs per file system. A walk goes by descriptors (mounts.open_beneath), so a link or a folder swapped under it
+when its file system has lost, look by look, as much space as the box may still take, and once a minute; between that
+a look costs one statvfs. A walk goes by descriptors (mounts.open_beneath), so a link or a folder swapped under it
 leads nowhere; it counts blocks, not lengths.
 Never: a walk on the loop's thread.
 """
@@ -31,14 +31,21 @@ BLOCK = 512  # st_blocks' unit, whatever the file system's (stat(2))
 
 @dataclass(slots=True)
 class _Watched:
-    """One box under watch: `allowance` is what it may still take before a walk is due."""
+    """One box under watch: a walk is due when `lost`, what the file system lost since the last, is its `allowance`."""
 
     box: Box
     folders: tuple[Path, ...]
     limit_bytes: int
-    allowance: int
-    free_then: int
-    walked_at: float
+    allowance: int = 0
+    lost: int = 0
+    free: int = 0
+    walked_at: float = -WALK_SECONDS
+
+    def is_due(self, free: int, now: float) -> bool:
+        """Note how much is free now, and whether to walk. What others gave back meanwhile does not count for it."""
+        self.lost += max(0, self.free - free)
+        self.free = free
+        return self.lost >= self.allowance or now - self.walked_at >= WALK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,7 @@ class DiskWatchdog:
 
     def watch(self, box: Box, folders: Sequence[Path], limit_bytes: int) -> None:
         """Keep `folders` together under `limit_bytes` until the box is forgotten."""
-        self._watched.append(_Watched(box, tuple(folders), limit_bytes, 0, 0, -WALK_SECONDS))
+        self._watched.append(_Watched(box, tuple(folders), limit_bytes))
 
     def forget(self, box: Box) -> None:
         """Stop watching a box."""
@@ -146,14 +153,12 @@ class DiskWatchdog:
     async def look(self) -> None:
         """Walk what is due, and kill what is over its limit."""
         for watched in list(self._watched):
-            free = _free_bytes(watched.folders[0])
-            now = self._clock.monotonic()
-            if watched.free_then - free < watched.allowance and now - watched.walked_at < WALK_SECONDS:
+            if not watched.is_due(_free_bytes(watched.folders[0]), self._clock.monotonic()):
                 continue
+            watched.lost, watched.walked_at = 0, self._clock.monotonic()
             usages = [await asyncio.to_thread(measure, folder) for folder in watched.folders]
             used = sum(usage.used_bytes for usage in usages)
             watched.allowance = watched.limit_bytes - used
-            watched.free_then, watched.walked_at = free, now
             if watched.allowance < 0 or not all(usage.is_whole for usage in usages):
                 self.forget(watched.box)
                 self._log.warning("box.disk_exceeded", session=watched.box.label.session, used_bytes=used)

@@ -103,7 +103,7 @@ def parse_state(row: tuple[object, ...]) -> StateEntry:
 
 def parse_arguments(raw: str, into: type[T]) -> T:
     """Decode a request's arguments into a msgspec Struct; AgentFault says which field is wrong."""
-    return _decode(raw.encode(), into, "arguments")
+    return _decode(raw, into, "arguments")
 
 
 def _body(kind: str, content: object) -> OutChat | OutRequest:
@@ -122,7 +122,7 @@ def _body(kind: str, content: object) -> OutChat | OutRequest:
     raise AgentFault("outbound message has an unknown kind")
 
 
-def _decode(content: bytes, into: type[T], what: str) -> T:
+def _decode(content: bytes | str, into: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(content, type=into, strict=True)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

@@ -140,7 +140,7 @@ class ProcessBox:
         self._err = _Pipe(pipes.stderr, self._take_stderr)
         self._info_pipe = _Pipe(pipes.info, self._take_info)
         self._handles: set[int] = set()
-        self._watch(process.pid)
+        self._watch(process.pid, self._see_monitor_gone)
 
     @property
     def stderr_tail(self) -> str:
@@ -226,26 +226,35 @@ class ProcessBox:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
 
-    def _watch(self, pid: int) -> None:
+    def _watch(self, pid: int, see_gone: Callable[[int], None]) -> None:
         handle = os.pidfd_open(pid)
         self._handles.add(handle)
-        self._loop.add_reader(handle, self._see_gone, handle)
+        self._loop.add_reader(handle, see_gone, handle)
 
-    def _see_gone(self, handle: int) -> None:
+    def _see_monitor_gone(self, handle: int) -> None:
+        self._info_pipe.drain()  # may name the first process only now
+        self._forget(handle)
+        self._kill_all()  # a first process still held does not die with its monitor
+        if not self._handles:
+            self._clear_away()
+
+    def _see_first_gone(self, handle: int) -> None:
+        self._forget(handle)
+        if self._handles:  # the monitor is about to tell the command's exit code
+            self._loop.call_later(UNKNOWN_SECONDS, self._kill_all)
+        else:
+            self._clear_away()
+
+    def _forget(self, handle: int) -> None:
         self._loop.remove_reader(handle)
         self._handles.discard(handle)
         os.close(handle)
-        self._info_pipe.drain()  # may name the first process only now
-        if self._handles:
-            self._kill_all()  # one does not outlive the other
-            return
-        self._process.wait()  # it is gone: this only reaps
-        for pipe in (self._out, self._err):
-            pipe.drain()
-        self._clear_away()
 
     def _clear_away(self) -> None:
         if self._exit is None:
+            self._process.wait()  # it is gone: this only reaps
+            for pipe in (self._out, self._err):
+                pipe.drain()
             self._exit = self._result()
             self._close_stdin()
             if self._block_fd is not None:
@@ -292,7 +301,7 @@ class ProcessBox:
             return
         with suppress(msgspec.MsgspecError, OSError):  # it ended before it told: `identify` says so
             pid = msgspec.json.decode(bytes(self._info), type=_Info).child
-            self._watch(pid)
+            self._watch(pid, self._see_first_gone)
             self.pid = pid
         self._told.set()
         if self._is_doomed:

@@ -1,0 +1,73 @@
+"""Run as root, this runs the whole of tests/wall again as an unprivileged uid that owns nothing of the machine.
+
+The product, these tests and the few packages they need are copied to a folder that uid can read.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanoclaw.sandbox.spec import find_interpreter
+
+NOBODYS_UID = 1_900_000_777
+PACKAGES = (
+    "pytest", "pytest-asyncio", "typing-extensions", "pluggy", "iniconfig", "packaging", "pygments", "msgspec",
+    "structlog",
+)  # fmt: skip
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def readable() -> Iterator[Path]:
+    """A folder that any uid can read: `pytest`'s own are closed."""
+    folder = Path(tempfile.mkdtemp(prefix="nanoclaw-wall-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def copy_distribution(name: str, into: Path) -> None:
+    for file in importlib.metadata.files(name) or ():
+        if ".." not in file.parts and file.suffix != ".pyc":
+            target = into / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file.locate(), target)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="already runs as a normal user")
+def test_every_test_of_the_wall_holds_for_a_normal_user(readable: Path) -> None:
+    interpreter = find_interpreter()
+    if interpreter.prefix is not None:
+        pytest.skip("there is no Python 3.11 in /usr that another uid could read: install python3")
+    copied = shutil.ignore_patterns("__pycache__", "*.pyc")
+    for name in ("src/nanoclaw/sandbox", "src/nanoclaw/contract", "src/nanoclaw/runner", "tests/wall"):
+        shutil.copytree(REPOSITORY / name, readable / name, ignore=copied)
+    for name in ("errors.py", "clock.py", "log.py", "__init__.py"):
+        shutil.copy(REPOSITORY / "src/nanoclaw" / name, readable / "src/nanoclaw" / name)
+    (readable / "tests/unit").mkdir()
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/loop_watch.py", "tests/unit/test_mailbox_hostile.py"):
+        shutil.copy(REPOSITORY / name, readable / name)
+    for name in PACKAGES:
+        copy_distribution(name, readable / "packages")
+    scratch = readable / "scratch"
+    scratch.mkdir()
+    os.chown(scratch, NOBODYS_UID, NOBODYS_UID)
+    ran = subprocess.run(
+        [str(interpreter.program), "-m", "pytest", "-p", "no:cacheprovider", "tests/wall", "-rs",
+         f"--basetemp={scratch}/t"],
+        cwd=readable, user=NOBODYS_UID, group=NOBODYS_UID, extra_groups=[], capture_output=True, text=True, timeout=240,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(scratch), "TMPDIR": str(scratch), "PYTHONDONTWRITEBYTECODE": "1",
+             "PYTHONPATH": f"{readable / 'packages'}:{readable / 'src'}"},
+    )  # fmt: skip
+    sys.stdout.write(ran.stdout[-6000:])
+    assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+    assert " passed" in ran.stdout
