@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.channels.terminal_words import Accepted, Delivery, Refused, Settled, Welcome
-from nanoclaw.cli.host_process import HostDied, HostStarter
+from nanoclaw.cli.host_process import HostStarter
 from nanoclaw.cli.question import Listener, Question, ask
 from nanoclaw.config import Paths
+from nanoclaw.errors import OperatorError
 from tests.unit.terminal_house import FakeHost, House, open_house, until
 
 
@@ -101,7 +102,7 @@ def test_only_its_own_outcome_and_refusal_end_a_question() -> None:
     assert not question.is_over
 
 
-def test_a_host_that_dies_at_its_start_is_reported_with_the_end_of_its_log(
+def test_a_host_that_dies_at_its_start_is_reported_in_its_own_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NANOCLAW_HOME", str(tmp_path))
@@ -109,5 +110,5 @@ def test_a_host_that_dies_at_its_start_is_reported_with_the_end_of_its_log(
         (tmp_path / name).mkdir()
     (tmp_path / "data" / "nanoclaw.db").write_bytes(b"this is no database" * 100)
     starter = HostStarter(Paths(tmp_path, tmp_path / "run"), lambda text: None)
-    with pytest.raises(HostDied, match="is damaged"):
+    with pytest.raises(OperatorError, match="is damaged"):
         starter.connect(time.monotonic() + 30)

@@ -94,12 +94,13 @@ def test_a_home_that_cannot_be_made_is_exit_2_and_says_what_mends_it(
     assert b"cannot write in" in said.stderr and b"NANOCLAW_HOME" in said.stderr
 
 
-def test_a_host_that_cannot_start_is_exit_1_with_the_end_of_its_log(home: Path) -> None:
+def test_a_host_that_the_operator_must_mend_is_exit_2_with_its_own_words(home: Path) -> None:
     (home / "data").mkdir(parents=True)
     (home / "data" / "nanoclaw.db").write_bytes(b"no database" * 1000)
     said = run("chat", "hi")
-    assert (said.returncode, said.stdout) == (1, b"")
+    assert (said.returncode, said.stdout) == (2, b"")
     assert b"is damaged" in said.stderr and b"mv " in said.stderr
+    assert len(said.stderr.splitlines()) == 1
 
 
 def test_without_a_host_status_trace_and_stop_say_so(home: Path) -> None:

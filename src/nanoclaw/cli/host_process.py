@@ -24,6 +24,8 @@ PATIENCE_SECONDS = 1.0  # after this a person is told what is being waited for
 START_SECONDS = 60.0
 LOG_BYTES = 10 * 1024 * 1024  # a host.log beyond this becomes host.log.1 at the next start
 TAIL_LINES = 8
+EXIT_OPERATOR = 2
+SAID = "nanoclaw: "  # how the host's last line begins when the operator can mend what stopped it
 COMMAND = ("-I", "-m", "nanoclaw.cli.main", "up")
 
 Tell = Callable[[str], None]
@@ -120,18 +122,27 @@ class HostStarter:
             code, self._child = self._child.returncode, None
             if host_runs(self._paths):  # somebody else's was quicker
                 return
-            raise HostDied(f"the host did not start (exit {code}).{self._tail()}")
+            raise self._explain(code)
         if self._may_start and not host_runs(self._paths):
             self._child, self._log_from = start_host(self._paths)
+
+    def _explain(self, code: int) -> NanoClawError:
+        """Return why a host did not start: its own words when the operator can mend it, else the end of its log."""
+        said = [line for line in self._lines() if line.startswith(SAID)]
+        if code == EXIT_OPERATOR and said:
+            return OperatorError(said[-1].removeprefix(SAID))
+        return HostDied(f"the host did not start (exit {code}).{self._tail()}")
 
     def _too_slow(self, deadline: float) -> None:
         if time.monotonic() < deadline:
             why = "the host does not answer" if host_runs(self._paths) else "no host runs"
             raise HostDied(f"{why} ({self._paths.terminal_socket}).{self._tail()}")
 
+    def _lines(self) -> list[str]:
+        return read_tail(self._paths.logs / "host.log", self._log_from)
+
     def _tail(self) -> str:
-        lines = read_tail(self._paths.logs / "host.log", self._log_from)
-        shown = "\n".join(f"  {line}" for line in lines)
+        shown = "\n".join(f"  {line}" for line in self._lines())
         return f" The end of its log:\n{shown}" if shown else " Its log is empty; `nanoclaw up` shows more."
 
 
