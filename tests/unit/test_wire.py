@@ -86,7 +86,7 @@ def test_acks_are_typed() -> None:
     for bad in (
         (2, 4, 1, b"taken", b"t"), (3, 4, 1, b"gone", b"t"), (3, 4, 1, "taken", b"t"),
         (3, None, 1, b"taken", b"t"),
-        (3, 4, -1, b"taken", b"t"), (3, 4, 1, b"taken", None), 
+        (3, 4, -1, b"taken", b"t"), (3, 4, 1, b"taken", None),
         (b"3", 4, 1, b"taken", b"t"), (3, 4.5, 1, b"taken", b"t"),
     ):  # fmt: skip
         with pytest.raises(AgentFault):

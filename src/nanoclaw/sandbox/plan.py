@@ -16,10 +16,6 @@ from nanoclaw.sandbox.launch import STAGE
 from nanoclaw.sandbox.spec import Interpreter
 
 LAUNCHER = "launch.py"  # beside this file
-RUN_MODULE = (
-    "import runpy, sys; sys.path[:0] = sys.argv.pop(1).split(':');"
-    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,34 +79,6 @@ class Staging:
 def host_environment(interpreter: Interpreter) -> dict[str, str]:
     """Return the whole environment of a helper of the host run by this Python: empty, but for its own library path."""
     return {} if interpreter.prefix is None else {"LD_LIBRARY_PATH": str(interpreter.prefix / "lib")}
-
-
-def plan_module(
-    interpreter: Interpreter,
-    module: str,
-    arguments: Sequence[str | Path],
-    *,
-    search: Sequence[Path],
-    uid: int | None,
-    directory: Path | None = None,
-) -> LaunchPlan:
-    """Plan `python -m module arguments` (the gateway), as `uid` on a root host, importing from `search` alone.
-
-    A Path among the arguments, and `directory`, are given as they are found there. Raises SandboxError.
-    """
-    staging = Staging(uid)
-    prefix = None if interpreter.prefix is None else Path(staging.add(interpreter.prefix))
-    program = interpreter.program if prefix is None else prefix / interpreter.in_prefix
-    places = ":".join(staging.add(path) for path in search)
-    words = tuple(staging.add(word) if isinstance(word, Path) else word for word in arguments)
-    return LaunchPlan(
-        command=(str(program), "-I", "-S", "-c", RUN_MODULE, places, module, *words),
-        env=(("LANG", "C.UTF-8"), *(() if prefix is None else (("LD_LIBRARY_PATH", str(prefix / "lib")),))),
-        uid=uid,
-        directory="/" if directory is None else staging.add(directory),
-        sources=tuple(staging.sources),
-        rlimits=(("core", 0),),
-    )
 
 
 def launch(
