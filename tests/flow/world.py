@@ -12,7 +12,7 @@ import io
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -38,6 +38,7 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.spec import Interpreter, Limits
+from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import FOLDER, Operator, make_defaults
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
@@ -65,6 +66,7 @@ class Home:
     clock: ManualClock = field(default_factory=ManualClock)
     channel: ScriptedChannel = field(default_factory=lambda: ScriptedChannel(CHANNEL))
     settings: Settings = field(default_factory=Settings)
+    said: int = 0  # messages people wrote, for their platform ids
 
     def config(self) -> Config:
         for name in ("data", "groups", "compose", "sessions"):
@@ -80,7 +82,6 @@ class Chat:
     def __init__(self, world: World, name: str, *, is_group: bool) -> None:
         self._world = world
         self._is_group = is_group
-        self._count = 0
         self.name = name
 
     @property
@@ -94,8 +95,8 @@ class Chat:
         return await self._world.channel.receive(*(self.message(text, sender, **facts) for text in texts))
 
     def message(self, text: str, sender: str = OPERATOR, **facts: Any) -> Incoming:
-        self._count += 1
-        facts.setdefault("platform_id", f"{self.name}-{sender}-{self._count}-{len(self._world.runtime.boxes)}")
+        self._world.home.said += 1
+        facts.setdefault("platform_id", f"platform-{self._world.home.said}")
         facts.setdefault("is_group", self._is_group)
         return Incoming(
             chat_id=self.name,
@@ -124,7 +125,7 @@ class World:
         config, log = home.config(), open_log("debug", self.log_lines)
         self.blocking = ThreadBlocking()
         self.store = open_store(config.paths.database, home.clock.now_ms())
-        self.tables = build_tables(UlidSource(home.clock))
+        self.tables = build_tables(UlidSource(home.clock, newest_id(config.paths.database)))
         self.gateway = RecordingGateway()
         self.runtime = ScriptedRuntime(self._spawn_box)
         self.live = LiveRuns()
@@ -305,6 +306,12 @@ async def open_world(home: Home | Path, *, crash_at: str = "") -> AsyncIterator[
     finally:
         if world is not None:
             world.close()
+
+
+def newest_id(database: Path) -> str:
+    """As host.py does at its start: ids go on after those of the life before."""
+    with closing(open_connection(database, read_only=True)) as connection:
+        return build_tables(lambda: "").outbox.newest_id(connection)
 
 
 def _populate(connection: sqlite3.Connection, world: World) -> None:

@@ -62,6 +62,7 @@ class ScriptedChannel:
         self._troubles: dict[str, _Trouble] = {}
         self._count = 0
         self._sink: Sink | None = None
+        self.asked: list[Outgoing] = []  # everything it was asked to send, each time
         self.sent: list[Outgoing] = []
         self.typed: list[tuple[str, bool]] = []
 
@@ -104,6 +105,7 @@ class ScriptedChannel:
 
     async def send(self, outgoing: Outgoing) -> Receipt:
         """Send one message; raises PlatformError as scripted."""
+        self.asked.append(outgoing)
         trouble = self._trouble(outgoing.chat_id)
         await trouble.open.wait()
         if trouble.errors:

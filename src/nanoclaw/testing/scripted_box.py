@@ -323,6 +323,7 @@ class ScriptedRuntime:
         self._scripts: dict[str, Script] = {"": Script()}
         self._refusals: deque[SandboxError] = deque()
         self.boxes: list[ScriptedBox] = []
+        self.muted = False  # the doorbells of boxes started from now on are lost
 
     @property
     def name(self) -> str:
@@ -350,6 +351,7 @@ class ScriptedRuntime:
         if self._refusals:
             raise self._refusals.popleft()
         box = ScriptedBox(spec, label, 1_000_000 + len(self.boxes), self._choose)
+        box.muted = self.muted
         self.boxes.append(box)
         self._spawn(box.live(), f"box {label.session} {label.fence}")
         return box
