@@ -111,6 +111,16 @@ def test_without_a_host_status_trace_and_stop_say_so(home: Path) -> None:
     assert run("logs").returncode == 1
 
 
+def test_a_host_that_is_not_ready_yet_can_be_stopped(home: Path) -> None:
+    lock = load_config().paths.lock
+    script = "import fcntl, os, sys, time; f = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR); fcntl.flock(f, 2); "
+    script += "os.write(f, str(os.getpid()).encode()); print('locked', flush=True); time.sleep(60)"
+    host = subprocess.Popen([sys.executable, "-I", "-c", script, str(lock)], stdout=subprocess.PIPE)
+    assert host.stdout is not None and host.stdout.readline() == b"locked\n"
+    assert run("stop").stdout == b"The host has stopped.\n"
+    host.communicate()
+
+
 def test_names_and_time_zones_are_checked(home: Path) -> None:
     config = load_config()
     wishes = setup.Wishes("Ada", "Europe/Berlin", None, False, True)

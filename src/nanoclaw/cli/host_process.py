@@ -8,7 +8,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -51,19 +50,13 @@ def host_runs(paths: Paths) -> bool:
 
 
 def find_host_pid(paths: Paths) -> int | None:
-    """Return the pid of the running host, None when none runs: who listens, else what it wrote down."""
-    for path in (paths.terminal_socket, paths.admin_socket):
-        sock = connect(path)
-        if sock is not None:
-            with sock:
-                peer = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            return struct.unpack("3i", peer)[0]
+    """Return the pid of the running host, None when none runs. Raises OperatorError when it did not leave its pid."""
     if not host_runs(paths):
         return None
     try:
-        return int(paths.pid_file.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+        return int(paths.lock.read_text(encoding="ascii"))
+    except (OSError, ValueError) as error:
+        raise OperatorError(f"a host runs, but {paths.lock} does not say which. Try again in a moment") from error
 
 
 def connect(path: Path) -> socket.socket | None:
