@@ -214,7 +214,7 @@ def start_host(wall: Wall) -> tuple[subprocess.Popen[bytes], list[int]]:
 
 async def test_boxes_die_with_a_host_that_is_killed(wall: Wall) -> None:
     """The held one never runs; the next host clears away what is left of both."""
-    host, (monitor, first, held_monitor, held) = start_host(wall)
+    host, (monitor, first, held_monitor, held) = await asyncio.to_thread(start_host, wall)
     running = family_of(monitor)
     assert first in running
     host.kill()
