@@ -9,6 +9,8 @@ Fails: PlatformError is retried with back-off, or ends the delivery as failed; S
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping
 
 from nanoclaw.channels.base import Channel, Outgoing
@@ -22,6 +24,7 @@ from nanoclaw.store.db import Store
 from nanoclaw.store.outbox import Delivery, Lane
 from nanoclaw.store.tables import Tables
 
+FULL_SECONDS = 1.0  # between two tries to write on a full disk
 MAYBE_TWICE = "(This may be a repeat: I was stopped while sending it.)\n\n"
 
 
@@ -104,9 +107,7 @@ class Deliver:
         else:
             self._reached("deliver.handed_over")
             now = self._clock.now_ms()
-            await self._store.write(
-                lambda connection: self._tables.outbox.set_sent(connection, delivery, platform_id, now)
-            )
+            await self._record(lambda connection: self._tables.outbox.set_sent(connection, delivery, platform_id, now))
             self._reached("deliver.sent")
             self._log.info("delivery.sent", delivery=delivery.id, attempt=delivery.attempt)
         self._changed(delivery.chat)
@@ -132,11 +133,19 @@ class Deliver:
         retry_at = decide_delivery_retry(delivery.attempt, now, error.retry_after_seconds, permanent=error.permanent)
         if retry_at is None:
             self._log.error("delivery.failed", delivery=delivery.id, attempt=delivery.attempt, error=str(error))
-            await self._store.write(
-                lambda connection: self._tables.outbox.set_failed(connection, delivery, str(error), now)
-            )
+            await self._record(lambda connection: self._tables.outbox.set_failed(connection, delivery, str(error), now))
             return
         self._log.warning("delivery.postponed", delivery=delivery.id, attempt=delivery.attempt, error=str(error))
-        await self._store.write(
+        await self._record(
             lambda connection: self._tables.outbox.set_pending(connection, delivery, retry_at, str(error))
         )
+
+    async def _record(self, work: Callable[[sqlite3.Connection], bool]) -> None:
+        """Write what the platform said; on a full disk as soon as there is room, and this lane waits until then."""
+        while True:
+            try:
+                await self._store.write(work)
+                return
+            except StoreFull as error:
+                self._log.warning("store.filled", error=str(error))
+                await asyncio.sleep(FULL_SECONDS)

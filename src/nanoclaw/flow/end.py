@@ -31,12 +31,11 @@ MOST_DETAIL = 300  # characters of a reason that go into the chat and the log
 
 @dataclass(frozen=True, slots=True)
 class EndedRun:
-    """A run whose box is gone. `counters`: last applied message seq and ack rowid."""
+    """A run whose box is gone, and why."""
 
     key: RunKey
     group: AgentGroup
     mailbox: Mailbox
-    counters: tuple[int, int]
     end: RunEnd
     detail: str
 
@@ -63,9 +62,13 @@ class Ender:
         return done
 
     async def _drained(self, run: EndedRun) -> EndedRun:
-        counters, detail = run.counters, run.detail
+        detail = run.detail
         if not run.mailbox.directory.exists():
             return run  # it ended before its mailbox was made
+        session = await self._means.store.read(
+            lambda connection: self._means.tables.sessions.get(connection, run.key.session)
+        )
+        counters = (session.collected_message, session.collected_ack)  # an earlier try to end it may have got this far
         try:
             if run.mailbox.has_hot_journal():
                 await self._roll_back(run)
@@ -78,13 +81,13 @@ class Ender:
                 if run.end is RunEnd.AGENT_FAILED:
                     detail = out.state_of("failure") or detail  # the runner's own words, rather than its log's
                 if not applied.more_work:
-                    return EndedRun(run.key, run.group, run.mailbox, counters, run.end, detail)
+                    return EndedRun(run.key, run.group, run.mailbox, run.end, detail)
         except StaleClaim:
             return run
         except (AgentFault, MailboxBusy, SandboxError, OSError) as error:
             self._means.log.warning("mailbox.refused", session=run.key.session, run=run.key.fence, error=str(error))
             blamed = run.end if run.end.blames_agent else RunEnd.FAULT
-            return EndedRun(run.key, run.group, run.mailbox, counters, blamed, run.detail or str(error))
+            return EndedRun(run.key, run.group, run.mailbox, blamed, run.detail or str(error))
 
     async def _roll_back(self, run: EndedRun) -> None:
         config = self._means.config

@@ -10,6 +10,7 @@ Fails: AgentFault ends that run with the chat told; SandboxError ends the start;
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
@@ -26,6 +27,7 @@ from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 from nanoclaw.store.outbox import Lane
 
 BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)
+FULL_SECONDS = 1.0  # between two tries to write on a full disk what must be written
 RUNNER_FAILED = 3  # the runner's exit code when its provider failed and it has said so in its acks
 
 
@@ -65,7 +67,7 @@ class RunKeeper:
         began = self._means.clock.monotonic()
         try:
             run = await self._starter.start(plan)
-        except (SandboxError, OSError) as error:
+        except (SandboxError, OSError, sqlite3.Error) as error:  # sqlite3: the mailbox's files, on a full disk
             mend = error.mend if isinstance(error, SandboxError) else ""
             log.error("run.start_failed", error=str(error), mend=mend)
             await self._end_unstarted(plan, f"{error} {mend}".strip())
@@ -92,6 +94,7 @@ class RunKeeper:
             except StaleClaim:
                 self.end_soon(run, RunEnd.STOPPED, "another run took over")
             except StoreFull as error:
+                run.seen_version = (0, 0)  # the sweep looks again
                 self._means.log.warning("store.filled", error=str(error))
             except AgentFault as fault:
                 self.end_soon(run, RunEnd.FAULT, str(fault))
@@ -106,10 +109,7 @@ class RunKeeper:
         """Ask a run's box to go, kill it after `grace_seconds`; returns when the run is over."""
         if run.ending is None:
             run.ending = end
-            now = self._means.clock.now_ms()
-            await self._means.store.write(
-                lambda connection: self._means.tables.sessions.set_stopping(connection, run.session, run.fence, now)
-            )
+            await self._note_stopping(run)
             await run.box.stop(grace_seconds)
         await run.over.wait()
 
@@ -122,8 +122,7 @@ class RunKeeper:
             )
             directory = self._means.config.paths.run_directory(group.id, session.id, session.fence)
             key = RunKey(session.id, session.fence, group.id, session.chat)
-            counters = (session.collected_message, session.collected_ack)
-            ended = EndedRun(key, group, Mailbox(directory), counters, RunEnd.STOPPED, "")
+            ended = EndedRun(key, group, Mailbox(directory), RunEnd.STOPPED, "")
             self._announce(await self._ender.end(ended))
         await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
 
@@ -145,15 +144,7 @@ class RunKeeper:
 
     async def _finish(self, run: LiveRun, end: RunEnd, detail: str) -> None:
         key = RunKey(run.session, run.fence, run.group.id, run.chat)
-        counters = (run.collected_message, run.collected_ack)
-        ended = EndedRun(key, run.group, run.mailbox, counters, end, detail)
-        while True:
-            try:
-                done = await self._ender.end(ended)
-                break
-            except StoreFull as error:
-                self._means.log.error("store.filled", error=str(error))
-                await asyncio.sleep(1.0)
+        done = await self._end(EndedRun(key, run.group, run.mailbox, end, detail))
         self._gateway.close_turn(run.session, run.fence)
         await self._gateway.unlisten(run.session, run.fence)
         self._announce(done)
@@ -161,12 +152,28 @@ class RunKeeper:
             self._typing(run.chat, False)
             self._changed(run.chat)
 
+    async def _end(self, ended: EndedRun) -> Collected:
+        """End a run; on a full disk as soon as there is room, for until then its session can have no other."""
+        while True:
+            try:
+                return await self._ender.end(ended)
+            except StoreFull as error:
+                self._means.log.error("store.filled", error=str(error))
+                await asyncio.sleep(FULL_SECONDS)
+
+    async def _note_stopping(self, run: LiveRun) -> None:
+        now = self._means.clock.now_ms()
+        try:
+            await self._means.store.write(
+                lambda connection: self._means.tables.sessions.set_stopping(connection, run.session, run.fence, now)
+            )
+        except StoreFull as error:  # for people to see, and no step depends on it
+            self._means.log.warning("store.filled", error=str(error))
+
     async def _end_unstarted(self, plan: StartPlan, detail: str) -> None:
         directory = self._means.config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
         key = RunKey(plan.session.id, plan.fence, plan.group.id, plan.session.chat)
-        counters = (plan.session.last_seq, 0)
-        ended = EndedRun(key, plan.group, Mailbox(directory), counters, RunEnd.NO_START, detail)
-        done = await self._ender.end(ended)
+        done = await self._end(EndedRun(key, plan.group, Mailbox(directory), RunEnd.NO_START, detail))
         self._gateway.close_turn(plan.session.id, plan.fence)
         await self._gateway.unlisten(plan.session.id, plan.fence)
         self._announce(done)
