@@ -49,7 +49,7 @@ async def test_when_memory_is_short_the_idle_box_used_longest_ago_goes_first(tmp
             await chat.hears("you said: hi")
             await world.quiet()
             world.clock.advance(1)
-        sessions = {box.label.session: box.seen and BoxTurn(box, box.seen).chats[0][1].origin for box in world.boxes}
+        sessions = {box.label.session: BoxTurn(box, box.seen).chats[0][1].origin for box in world.boxes}
         await world.after(0)
         assert {sessions[run.session] for run in world.live} == {"busy", "new"}
         await world.after(1)

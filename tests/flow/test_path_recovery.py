@@ -181,7 +181,7 @@ async def test_a_clock_set_back_over_a_restart_changes_no_order(tmp_path: Path) 
             await world.recover()
             chat = await world.chat()
             await chat.says(f"m{number}")
-            await world.until(lambda number=number: len(chat.heard) == number + 1, lambda: str(chat.heard))
+            await chat.hears(*(f"you said: m{earlier}" for earlier in range(number + 1)))
             home.clock.set_back(3600)
     async with open_world(home) as world:
         sent = await world.rows("SELECT text FROM outbox ORDER BY id")
@@ -213,7 +213,7 @@ async def all_done(world: World, count: int) -> None:
 
 
 def leave_hot_journal(box: ScriptedBox) -> None:
-    """As a runner killed between its journal and its commit leaves it: pages changed, their old content in the journal."""
+    """As a runner killed before its commit leaves it: pages changed, their old content in the journal."""
     journal = box.outbound_db.with_name("outbound.db-journal")
     writer = box.outbound._connection  # the runner's own, in the middle of a transaction
     writer.execute("PRAGMA cache_size = 1")

@@ -87,7 +87,7 @@ async def test_a_message_after_one_that_kills_its_box_waits_and_is_answered(tmp_
         for seconds in (5, 20):
             await world.after(seconds)
         await world.after(1)
-        assert len(chat.heard) == 2 and "gave up" in chat.heard[0] and "fine: after one / after two" == chat.heard[1]
+        assert len(chat.heard) == 2 and "gave up" in chat.heard[0] and chat.heard[1] == "fine: after one / after two"
         assert [(text, outcome) for text, _, outcome, _ in await world.outcomes()] == [
             ("poison", "failed"),
             ("after one", "replied"),
@@ -294,7 +294,7 @@ async def test_rows_of_a_zombie_are_never_applied(tmp_path: Path) -> None:
         await world.change("UPDATE sessions SET fence = fence + 1")  # as another host that took the session over
         turn = BoxTurn(world.boxes[0], world.boxes[0].seen)
         turn.finish("braaains")
-        await world.until(lambda: zombie.over.is_set())
+        await world.until(zombie.over.is_set)
         await world.quiet()
         assert chat.heard == [] and await world.rows("SELECT count(*) FROM outbox") == [(0,)]
         assert await world.rows("SELECT fence, run_state FROM sessions") == [(2, "running")]

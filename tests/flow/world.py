@@ -121,6 +121,7 @@ class World:
         self._crash_at = crash_at
         self._busy: list[str] = []
         self.dead = False
+        self.at: dict[str, Callable[[], None]] = {}  # what happens when the host reaches a crash point
         self.log_lines = io.StringIO()
         config, log = home.config(), open_log("debug", self.log_lines)
         self.blocking = ThreadBlocking()
@@ -129,9 +130,7 @@ class World:
         self.gateway = RecordingGateway()
         self.runtime = ScriptedRuntime(self._spawn_box)
         self.live = LiveRuns()
-        self.means = Means(
-            config, self.store, self.tables, home.clock, log, self.spawn, self.blocking, self._reached
-        )
+        self.means = Means(config, self.store, self.tables, home.clock, log, self.spawn, self.blocking, self._reached)
         gateway = cast(GatewayClient, self.gateway)
         source = Path(nanoclaw.__file__).parent
         interpreter = Interpreter(Path("/usr/bin/python3"))
@@ -281,6 +280,7 @@ class World:
         self._group.create_task(work, name=name)
 
     def _reached(self, point: str) -> None:
+        self.at.get(point, lambda: None)()
         if point == self._crash_at:
             self._crash_at = ""
             self.dead = True

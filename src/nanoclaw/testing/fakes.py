@@ -47,7 +47,7 @@ class ManualClock:
 class _Trouble:
     """What a chat's platform does instead of sending."""
 
-    errors: deque[PlatformError] = field(default_factory=lambda: deque[PlatformError]())
+    errors: deque[PlatformError] = field(default_factory=deque[PlatformError])
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
