@@ -53,7 +53,9 @@ class LiveHost:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: self.process.poll() is not None or self._answers(), f"a host on {self.home}\n{self.log()}")
+        wait_until(lambda: self.process.poll() is not None or self._answers(), "a host", 15)
+        if self.process.poll() is not None and not crash_at:
+            raise AssertionError(f"the host did not start:\n{self.log()[-2000:]}")
         return self
 
     @property
@@ -82,7 +84,11 @@ class LiveHost:
         if self.process is None:
             return 0
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_SECONDS)
+        try:
+            return self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
 
     def log(self) -> str:
         path = self.home / "host.log"

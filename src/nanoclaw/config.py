@@ -73,11 +73,6 @@ class Paths:
         """Held by `flock` while a host runs on this home; lies in the home whatever `run` is."""
         return self.home / "run" / "lock"
 
-    @property
-    def pid_file(self) -> Path:
-        """The running host's pid, a hint for people; the lock is the truth."""
-        return self.run / "host.pid"
-
     def workspace(self, folder: str) -> Path:
         """Return the workspace of the agent group with this folder name."""
         return self.home / "groups" / folder

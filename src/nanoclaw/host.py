@@ -17,6 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from nanoclaw.admin.resources.audit import AuditResource
+from nanoclaw.admin.resources.groups import GroupsResource
+from nanoclaw.admin.resources.host import HostFacts, HostResource
+from nanoclaw.admin.resources.messages import MessagesResource
+from nanoclaw.admin.resources.sessions import SessionsResource
+from nanoclaw.admin.server import AdminServer
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
@@ -164,6 +170,7 @@ class Host:
     wake: Wake
     deliver: Deliver
     sweep: Sweep
+    admin: AdminServer
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
@@ -175,6 +182,7 @@ class Host:
                 "recover": lambda _: self._recover(ready, began),
                 "terminal": lambda stop: self._when(ready, stop, self.terminal.run(self.receiver, stop)),
                 "sweep": lambda stop: self._when(ready, stop, self.sweep.run(stop)),
+                "admin": self.admin.run,
             },
             self._drain,
         )
@@ -272,4 +280,24 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     runs.wake = wake.hint
     receiver = Receiver(terminal.name, store, tables, means.clock, log, wake=wake.hint, reached=means.reached)
     sweep = Sweep(means, live, runs, wake, deliver)
-    return Host(means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep)
+    # operators
+    started_at = means.clock.now_ms()
+    resources = (
+        GroupsResource(store.read, tables.groups),
+        SessionsResource(store.read, tables),
+        MessagesResource(store.read, tables),
+        AuditResource(store.read, tables.audit),
+        HostResource(
+            store.read,
+            tables,
+            str(config.paths.home),
+            lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
+            supervisor.request_stop,
+        ),
+    )
+    admin = AdminServer(
+        config.paths.admin_socket, resources, config.uid, log, lambda work: supervisor.spawn(work, "admin client")
+    )
+    return Host(
+        means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep, admin
+    )
