@@ -4,19 +4,18 @@ INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, co
 VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, 'queued', :now);
 
 -- name: claim_rows!
--- queued -> claimed, for the live run alone: everything up to the last waiting trigger row, at most :most at once;
--- a row that has failed before is claimed alone, with the context before it, and nothing joins it
+-- queued -> claimed, for the live run alone: at most :most rows, but always up to a trigger row, with all context before
+-- it: what ends in context would never be answered. A row that has failed before is claimed alone, with the context
+-- before it, and nothing joins it.
+WITH waiting AS (SELECT seq, trigger, failures FROM inbox WHERE session_id = :session_id AND state = 'queued'),
+  first AS (SELECT seq FROM waiting WHERE trigger = 1 ORDER BY seq LIMIT 1),
+  batch AS (SELECT seq, trigger FROM waiting
+    WHERE seq < coalesce((SELECT min(seq) FROM waiting WHERE trigger = 1 AND failures > 0), 1 << 62)
+    ORDER BY seq LIMIT :most)
 UPDATE inbox SET state = 'claimed', attempt = attempt + 1, run = :run, claimed_at = :now
-WHERE id IN (
-  SELECT id FROM inbox WHERE session_id = :session_id AND state = 'queued'
-  AND seq <= (SELECT CASE WHEN first.failures > 0 THEN first.seq ELSE
-      (SELECT max(seq) FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1
-       AND failures = 0 AND seq < coalesce((SELECT min(seq) FROM inbox WHERE session_id = :session_id
-         AND state = 'queued' AND trigger = 1 AND failures > 0), 1 << 62)) END
-    FROM inbox first WHERE first.session_id = :session_id AND first.state = 'queued' AND first.trigger = 1
-    ORDER BY first.seq LIMIT 1)
-  ORDER BY seq LIMIT :most
-) AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = :session_id AND s.fence = :run
+WHERE session_id = :session_id AND state = 'queued'
+AND seq <= (SELECT max(first.seq, coalesce((SELECT max(seq) FROM batch WHERE trigger = 1), 0)) FROM first)
+AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = :session_id AND s.fence = :run
   AND s.run_state IN ('starting', 'running'))
 AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND held.state = 'claimed'
   AND held.failures > 0);
@@ -54,7 +53,7 @@ SELECT count(*) AS n FROM inbox WHERE session_id = :session_id AND state = 'clai
 SELECT 1 FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1 LIMIT 1;
 
 -- name: count_waiting^
-SELECT count(*) AS n FROM inbox WHERE state IN ('queued', 'claimed');
+SELECT (SELECT count(*) FROM inbox WHERE state = 'queued') + (SELECT count(*) FROM inbox WHERE state = 'claimed') AS n;
 
 -- name: list_settled
 -- messages whose every inbox row has an outcome and whose every delivery is sent or failed

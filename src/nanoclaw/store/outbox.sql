@@ -6,9 +6,9 @@ VALUES (:id, :session_id, :run, :seq, :turn, :reply_to, :messaging_group_id, :th
   'pending', :now);
 
 -- name: list_lanes
--- each (session, address) that has a delivery waiting
+-- each (session, address) that has a delivery waiting; the first condition is that of the index outbox_waiting
 SELECT DISTINCT session_id, messaging_group_id, coalesce(thread_id, '') AS thread FROM outbox
-WHERE state IN ('pending', 'unknown');
+WHERE state IN ('pending', 'sending', 'unknown') AND state <> 'sending';
 
 -- name: take_next^
 -- pending -> sending: the oldest of a lane, when its back-off is over and nothing of the lane is before it
@@ -41,12 +41,12 @@ WHERE id = :id AND state = 'sending' AND attempt = :attempt;
 
 -- name: set_unknown!
 -- sending -> unknown: the host died between asking the platform and hearing its answer
-UPDATE outbox SET state = 'unknown' WHERE state = 'sending';
+UPDATE outbox SET state = 'unknown' WHERE state IN ('pending', 'sending', 'unknown') AND state = 'sending';
 
 -- name: resend_unknown!
 -- unknown -> pending: the platform cannot tell, so a possible duplicate is marked where it could be one
 UPDATE outbox SET state = 'pending', maybe_duplicate = :maybe_duplicate
-WHERE state = 'unknown' AND messaging_group_id IN (
+WHERE state IN ('pending', 'sending', 'unknown') AND state = 'unknown' AND messaging_group_id IN (
   SELECT id FROM messaging_groups WHERE channel_type = :channel_type);
 
 -- name: said_in_turn^

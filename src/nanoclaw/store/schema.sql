@@ -174,7 +174,8 @@ CREATE TABLE inbox (
   CHECK ((state IN ('done', 'dead')) = (outcome IS NOT NULL)),
   CHECK (state <> 'claimed' OR run IS NOT NULL)
 ) STRICT;
-CREATE INDEX inbox_waiting ON inbox (session_id, seq) WHERE state IN ('queued', 'claimed');
+CREATE INDEX inbox_queued ON inbox (session_id, seq) WHERE state = 'queued';
+CREATE INDEX inbox_claimed ON inbox (session_id, seq) WHERE state = 'claimed';
 CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn);
 CREATE TABLE outbox (

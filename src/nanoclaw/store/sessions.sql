@@ -17,12 +17,12 @@ SELECT * FROM sessions WHERE closed_at IS NULL ORDER BY last_active_at DESC, id;
 SELECT * FROM sessions WHERE run_state <> 'over';
 
 -- name: list_due
--- sessions that have a trigger row waiting, no live run, and whose back-off is over
-SELECT DISTINCT s.id FROM inbox i JOIN sessions s ON s.id = i.session_id
+-- sessions that have a trigger row waiting, no live run, and whose back-off is over; CROSS: from the few that wait
+SELECT DISTINCT s.id FROM inbox i CROSS JOIN sessions s ON s.id = i.session_id
 WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over' AND s.not_before <= :now;
 
 -- name: next_due^
-SELECT min(s.not_before) AS at FROM inbox i JOIN sessions s ON s.id = i.session_id
+SELECT min(s.not_before) AS at FROM inbox i CROSS JOIN sessions s ON s.id = i.session_id
 WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over';
 
 -- name: take_seq^
