@@ -117,8 +117,8 @@ class Store:
             for job in batch:
                 job.error = as_store_error(error, self._path)
         for job in batch:
-            if job.future.cancelled():
-                continue
+            if not job.future.set_running_or_notify_cancel():
+                continue  # its caller has gone; from here on it cannot go any more, which would end this thread
             if job.error is not None:
                 job.future.set_exception(job.error)
             else:
