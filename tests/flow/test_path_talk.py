@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from nanoclaw.contract.message import system_from_json
 from nanoclaw.testing.scripted_box import BoxTurn
 from tests.flow.world import CHANNEL, open_world
@@ -81,6 +83,18 @@ async def test_context_never_wakes_and_rides_along_with_the_next_message_that_do
             ("@andy where?", "done", "replied", 1),
             ("after that", "queued", None, 0),
         ]
+
+
+@pytest.mark.parametrize("before", [0, 99, 100, 101, 250])
+async def test_a_mention_after_much_context_is_answered(tmp_path: Path, before: int) -> None:
+    async with open_world(tmp_path) as world:
+        chat = await world.chat(is_group=True, engage_mode="mention", ignored_message_policy="accumulate")
+        await chat.says("@andy first", is_mention=True)
+        await chat.says_at_once(*(f"chatter {number}" for number in range(before)))
+        await chat.says("@andy last", is_mention=True)
+        await world.until(lambda: said(chat.heard) == "@andy first @andy last", lambda: str(chat.heard))
+        await world.quiet()
+        assert {state for _, state, *_ in await world.outcomes()} == {"done"}
 
 
 async def test_the_same_platform_id_is_accepted_once(tmp_path: Path) -> None:
@@ -329,3 +343,7 @@ async def test_an_empty_message_and_odd_characters_pass_unchanged(tmp_path: Path
         await chat.says(odd)
         await chat.hears(f"you said: {odd}")
         assert BoxTurn(world.boxes[0], world.boxes[0].seen).texts == [odd]
+
+
+def said(heard: list[str]) -> str:
+    return " ".join(text.removeprefix("you said: ") for text in heard).replace(" / ", " ")

@@ -270,10 +270,12 @@ class ScriptedBox:
         self._killed.set()
 
     async def take(self) -> list[Row]:
-        """Wait for rows not seen yet and take them."""
+        """Wait for rows not seen yet, up to the last one that triggers, and take them; as the runner does."""
         inbound = Inbound(str(self.in_directory))
         while True:
             rows = list(inbound.read_after(self.seen[-1].seq if self.seen else 0))
+            while rows and not rows[-1].trigger:
+                rows.pop()
             if rows:
                 break
             self._look.clear()
