@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sqlite3
 import subprocess
 import sys
@@ -50,6 +51,7 @@ class Mailbox:
     def __init__(self, directory: Path, settings: RunSettings, fence: int = 7) -> None:
         self.inside, self.outside = directory / "in", directory / "out"
         self.settings = settings
+        self.name = secrets.token_hex(8)  # inbox ids are unique: the CLI drops a message whose uuid it has seen
         self.inside.mkdir(parents=True)
         self.outside.mkdir()
         self._seq = 0
@@ -72,7 +74,7 @@ class Mailbox:
     def put_raw(self, kind: str, content: str, *, trigger: bool = True, attempt: int = 1) -> int:
         """Project one row as it is."""
         self._seq += 2
-        row = (self._seq, f"inbox{self._seq}", attempt, kind, int(trigger), content)
+        row = (self._seq, f"{self.name}-{self._seq}", attempt, kind, int(trigger), content)
         connection = sqlite3.connect(self.inside / "inbound.db")
         with connection:
             connection.execute("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?)", row)
@@ -80,12 +82,18 @@ class Mailbox:
         return self._seq
 
     def read(self, statement: str) -> list[tuple]:
-        """Rows of outbound.db."""
-        connection = sqlite3.connect(f"file:{self.outside / 'outbound.db'}?mode=ro", uri=True)
-        try:
-            return connection.execute(statement).fetchall()
-        finally:
-            connection.close()
+        """Rows of outbound.db. A reader that may not write sees a writer's fresh journal as hot: it looks again."""
+        for _ in range(100):
+            connection = sqlite3.connect(f"file:{self.outside / 'outbound.db'}?mode=ro", uri=True)
+            try:
+                return connection.execute(statement).fetchall()
+            except sqlite3.OperationalError as error:
+                if "readonly" not in str(error):
+                    raise
+            finally:
+                connection.close()
+            time.sleep(0.002)
+        raise AssertionError("outbound.db has a hot journal")
 
     def said(self) -> list[Said]:
         """The chat rows, in order."""
@@ -136,7 +144,7 @@ class RunnerProcess:
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                self.process.kill()
+                self.process.terminate()
                 raise AssertionError(f"did not happen in {seconds} s; said {self.mailbox.said()}; {self.end()}")
             time.sleep(0.005)
 

@@ -1,12 +1,13 @@
 """A small stand-in for the Messages API, for tests of the claude provider alone (the rehearsal model is the product's own).
 
-It obeys directives in the newest user texts of a request: `[[tool NAME {json}]]`, `[[text WORDS]]`, `[[status CODE]]`,
+It obeys directives in the newest user texts of a request, their escapes undone: `[[tool NAME {json}]]`, `[[text WORDS]]`, `[[status CODE]]`,
 `[[slow SECONDS]]`, `[[garbage]]`, `[[empty]]`, `[[hangup]]`, `[[toolong]]`; without one it answers `heard: ` and the texts.
 A request whose newest user message carries tool results is answered with what the tools said.
 """
 
 from __future__ import annotations
 
+import html
 import http.server
 import json
 import re
@@ -27,6 +28,7 @@ class FakeModel:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # else 40 ms of delayed acknowledgement
 
             def log_message(self, format: str, *args: object) -> None:
                 """Keep the test's output clean."""
@@ -63,7 +65,7 @@ class FakeModel:
     def answer(self, handler: http.server.BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
         """Answer one request by its directives."""
         texts, results = newest(body.get("messages", []))
-        directives = [] if results else DIRECTIVE.findall("\n".join(texts))
+        directives = [] if results else DIRECTIVE.findall(html.unescape("\n".join(texts)))
         blocks: list[dict[str, Any]] = []
         for word, argument in directives:
             if word == "slow":

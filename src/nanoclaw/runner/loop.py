@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from nanoclaw.contract.message import ChatOut, OutKind, message_uuid, to_json
 from nanoclaw.runner.answer import Answer, parse_answer
-from nanoclaw.runner.mailbox import FAILED, FINISHED, TAKEN, Ack, Draft, Inbound, Outbound, Row, RunRow
+from nanoclaw.runner.mailbox import FAILED, FINISHED, TAKEN, Ack, Destination, Draft, Inbound, Outbound, Row, RunRow
 from nanoclaw.runner.prompt import build_prompt, find_timezone, nudge, unknown_destinations
 from nanoclaw.runner.providers.base import (
     Aborted,
@@ -75,6 +75,7 @@ class Loop:
         self._riding: list[Row] = []  # rows without trigger, until one with a trigger comes
         self._waiting: list[tuple[Row, ...]] = []  # groups for a provider that takes no push during a turn
         self._last_reply_to: int | None = None
+        self._known: tuple[Destination, ...] = ()
         self._unreadable = 0
         self._stop_at: float | None = None
         self._kill_at: float | None = None
@@ -113,7 +114,7 @@ class Loop:
         """The tool: one message now. Raises ToolRefused for an unknown destination or when no turn runs."""
         work = self._turn.current()
         reply_to = work.reply_to if work is not None else self._last_reply_to
-        known = [place.name for place in self._ports.inbound.read_destinations()]
+        known = [place.name for place in self._destinations()]
         if to is not None and to not in known:
             raise ToolRefused(f"Not sent: there is no destination {to!r}. Destinations: {', '.join(known) or 'none'}.")
         self._turn.sent = True
@@ -128,7 +129,7 @@ class Loop:
         try:
             rows = self._ports.inbound.read_after(self._last_seq)
         except sqlite3.Error as error:
-            self._unreadable += 1
+            self._unreadable += 1  # each is followed by a poll
             if self._unreadable >= BUSY_TRIES:
                 self._fail(f"inbound.db cannot be read: {error}")
             return
@@ -157,6 +158,14 @@ class Loop:
         if taken:
             acks = [Ack(row.seq, row.attempt, TAKEN) for row in taken]
             self._write(acks=acks, state=(("phase", "working"),))
+
+    def _destinations(self) -> tuple[Destination, ...]:
+        """The places of now, or those known last when inbound.db cannot be read: an answer is not lost over it."""
+        try:
+            self._known = self._ports.inbound.read_destinations()
+        except sqlite3.Error as error:
+            self._ports.log(f"mailbox.unreadable error={str(error)!r}")
+        return self._known
 
     def _refuse(self, rows: tuple[Row, ...], words: str) -> None:
         acks = [Ack(row.seq, row.attempt, FINISHED) for row in rows]
@@ -190,7 +199,7 @@ class Loop:
                 pass
 
     def _on_result(self, text: str, covers: tuple[str, ...]) -> None:
-        known = self._ports.inbound.read_destinations()
+        known = self._destinations()
         answer = parse_answer(text, frozenset(place.name for place in known))
         sent_by_tool, turn = self._turn.sent, self._turn.id
         works = self._turn.take(covers, self._ports.now())

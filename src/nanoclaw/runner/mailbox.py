@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from nanoclaw.contract.mailbox import INBOUND
 from nanoclaw.contract.message import RunSettings, settings_from_json
+
+# A connection that may not write takes the journal its writer has just begun for a hot one it would have to roll back
+# ("attempt to write a readonly database", run); a moment later it can read.
+READ_TRIES = 10
+READ_AGAIN_SECONDS = 0.002
 
 TAKEN = "taken"
 FINISHED = "finished"
@@ -97,8 +104,16 @@ class Inbound:
         """Return the places the agent may send to now."""
         return tuple(Destination(*row) for row in self._read(READ_DESTINATIONS, ()))
 
-    def _read(self, statement: str, values: tuple[int, ...]) -> list[tuple]:
-        connection = sqlite3.connect(self._uri, uri=True, timeout=0.5, isolation_level=None)
+    def _read(self, statement: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        for _ in range(READ_TRIES - 1):
+            try:
+                return self._read_once(statement, values)
+            except sqlite3.OperationalError:
+                time.sleep(READ_AGAIN_SECONDS)
+        return self._read_once(statement, values)
+
+    def _read_once(self, statement: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
+        connection = sqlite3.connect(self._uri, uri=True, timeout=0.2, isolation_level=None)
         try:
             return connection.execute(statement, values).fetchall()
         finally:

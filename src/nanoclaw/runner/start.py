@@ -62,8 +62,27 @@ def start(arguments: list[str]) -> Started:
     listener = listen_on_loopback()
     agent = None
     if run.settings.provider == "claude":
+        reset_configuration(run.settings.home)
         agent = spawn_agent(run.settings, environment, listener.getsockname()[1], run.settings.continuation)
     return Started(places, run, environment, listener, agent)
+
+
+def reset_configuration(home: str) -> None:
+    """Give the CLI a fresh `~/.claude.json`; what was there is removed, whatever it is. Never fails.
+
+    It holds only counters we do not need, but the CLI obeys an `env` in it, dies of broken JSON and hangs on a named
+    pipe (all run): the agent could break its own next start.
+    """
+    path = os.path.join(home, ".claude.json")
+    try:
+        if os.path.isdir(path) and not os.path.islink(path):
+            os.rename(path, f"{path}.aside-{os.getpid()}-{os.stat(path).st_ino}")
+        elif os.path.lexists(path):
+            os.unlink(path)
+        with open(path, "x", encoding="utf-8") as file:
+            file.write("{}")
+    except OSError:
+        return  # a home that cannot be written: the CLI goes without
 
 
 def parse_places(arguments: list[str]) -> Places:
