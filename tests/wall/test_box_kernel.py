@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import subprocess
@@ -9,6 +10,7 @@ import subprocess
 import pytest
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.plan import LaunchPlan, launch
 from tests.wall.conftest import BOX_UID, Wall
 
 IS_ROOT = os.geteuid() == 0
@@ -52,14 +54,13 @@ async def test_a_root_host_refuses_to_start_a_box_as_root(wall: Wall, uid: int |
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs a launcher that is root: sudo pytest")
-def test_the_launcher_itself_refuses_to_become_anything_as_root(wall: Wall) -> None:
-    from nanoclaw.sandbox.plan import LaunchPlan, launch
-
-    for uid in (None, 0):
-        process = launch(LaunchPlan(("/usr/bin/id",), uid=uid), wall.inputs.interpreter, stdio=(None, -1, -1))
-        out, err = process.communicate(timeout=10)
-        assert (process.returncode, out) == (125, b"")
-        assert b"refused to start a program as root" in err
+@pytest.mark.parametrize("uid", [None, 0])
+async def test_the_launcher_itself_refuses_to_become_anything_as_root(wall: Wall, uid: int | None) -> None:
+    plan = LaunchPlan(("/usr/bin/id",), uid=uid)
+    process = launch(plan, wall.inputs.interpreter, stdio=(None, subprocess.PIPE, subprocess.PIPE))
+    out, err = await asyncio.to_thread(process.communicate)
+    assert (process.returncode, out) == (125, b"")
+    assert b"refused to start a program as root" in err
 
 
 async def test_a_normal_user_cannot_ask_for_another_uid(wall: Wall) -> None:
@@ -151,4 +152,4 @@ def test_bubblewrap_is_real_here() -> None:
 
 
 async def test_the_runtime_finds_this_machine_fit(wall: Wall) -> None:
-    wall.runtime.check()
+    await asyncio.to_thread(wall.runtime.check)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -155,12 +156,14 @@ async def test_a_start_that_fails_says_why_and_leaves_nothing(wall: Wall) -> Non
 
 
 async def test_a_cancelled_start_leaves_nothing(wall: Wall) -> None:
+    code = f"{WAITS} # {wall.install}"
     async with asyncio.TaskGroup() as group:
-        for delay in (0, 0.005, 0.01, 0.015, 0.02):
-            task = group.create_task(wall.runtime.start(wall.spec(WAITS), wall.label()))
-            asyncio.get_running_loop().call_later(delay, task.cancel)
+        for milliseconds in range(0, 30, 2):
+            task = group.create_task(wall.runtime.start(wall.spec(code), wall.label()))
+            asyncio.get_running_loop().call_later(milliseconds / 1000, task.cancel)
     await wall.runtime.close()
     assert not wall.runtime._boxes
+    assert not processes_with(wall.install)
 
 
 async def test_a_missing_bubblewrap_is_said_with_what_mends_it(wall: Wall) -> None:
@@ -300,6 +303,17 @@ def family_of(pid: int) -> list[int]:
     except FileNotFoundError:
         return []
     return [pid, *(member for child in " ".join(children).split() for member in family_of(int(child)))]
+
+
+def processes_with(word: str) -> list[int]:
+    """Processes with a word on their command line."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and is_alive(int(name)):
+            with contextlib.suppress(OSError):
+                if word.encode() in Path(f"/proc/{name}/cmdline").read_bytes():
+                    found.append(int(name))
+    return found
 
 
 def is_alive(pid: int) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.netns import NetnsHelper
+from nanoclaw.sandbox.spec import find_interpreter
 from tests.wall.conftest import Wall
 
 
@@ -87,8 +88,8 @@ async def test_two_boxes_have_two_networks(wall: Wall) -> None:
     await second.stop(5)
 
 
-def test_the_helper_refuses_a_process_with_the_hosts_own_network(wall: Wall) -> None:
-    helper = NetnsHelper(str(wall.inputs.interpreter.program), {})
+def test_the_helper_refuses_a_process_with_the_hosts_own_network() -> None:
+    helper = NetnsHelper(str(find_interpreter().program), {})
     try:
         for pid in (os.getpid(), 2**22 + 1):
             with pytest.raises(OSError, match=r"host's own network|No such file"):
@@ -113,8 +114,8 @@ async def test_a_start_without_listeners_fails_and_leaves_nothing(wall: Wall) ->
     assert not wall.runtime._boxes
 
 
-def test_the_helper_ends_with_its_host(wall: Wall) -> None:
-    helper = NetnsHelper(str(wall.inputs.interpreter.program), {})
+def test_the_helper_ends_with_its_host() -> None:
+    helper = NetnsHelper(str(find_interpreter().program), {})
     helper.start()
     process = helper._process
     assert process is not None
