@@ -51,7 +51,8 @@ def is_long(node: ast.expr) -> bool:
 
 def tier_offences(module: Module) -> Iterator[str]:
     for function in functions(module):
-        if marks_of(function) & {"ci", "long"} and not ast.get_docstring(function):
+        reason = ast.get_docstring(function) or any(d.lineno in module.comments for d in function.decorator_list)
+        if marks_of(function) & {"ci", "long"} and not reason:
             yield module.at(function, f"{function.name} is not in the default tier and does not say why")
 
 
@@ -93,6 +94,7 @@ def test_a_fixed_sleep_is_seen_and_a_polling_one_is_not() -> None:
 def test_a_slow_test_that_does_not_say_why_is_seen() -> None:
     assert list(tier_offences(planted("@pytest.mark.ci\ndef test_many(): ...")))
     assert not list(tier_offences(planted('@pytest.mark.ci\ndef test_many():\n  """30 kills take minutes."""')))
+    assert not list(tier_offences(planted("@pytest.mark.ci  # 30 kills take minutes\ndef test_many(): ...")))
 
 
 def test_every_test_name_is_a_sentence() -> None:
@@ -111,4 +113,4 @@ def test_no_test_sleeps_for_a_fixed_time() -> None:
 
 
 def test_every_slow_test_says_why_it_is_slow() -> None:
-    hold((o for m in all_tests() for o in tier_offences(m)), "a docstring that says why it is not in the default tier")
+    hold((o for m in all_tests() for o in tier_offences(m)), "a docstring, or a comment beside the mark, that says why")
