@@ -116,15 +116,15 @@ class Mailbox:
 class RunnerProcess:
     """The runner, started as it is in a box but with the places of a test."""
 
-    def __init__(self, mailbox: Mailbox, environment: dict[str, str] | None = None, python: str = sys.executable) -> None:
+    def __init__(self, mailbox: Mailbox, argv: list[str] | None = None, prefix: tuple[str, ...] = ()) -> None:
         self.mailbox = mailbox
         places = ["--in", str(mailbox.inside), "--out", str(mailbox.outside)]
         self.process = subprocess.Popen(
-            [python, "-m", "nanoclaw.runner", *places],
+            argv or [*prefix, sys.executable, "-m", "nanoclaw.runner", *places],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment if environment is not None else {"PATH": os.environ["PATH"]},
+            env={"PATH": os.environ["PATH"]},
         )
 
     def ring(self) -> None:
