@@ -109,13 +109,23 @@ async def test_a_box_that_fills_its_workspace_is_ended_and_named(wall: Wall) -> 
         os.write(1, b"o")
         sys.stdin.read()
     """)
-    watchdog, stop = DiskWatchdog(SystemClock(), open_log("error")), asyncio.Event()
+    watchdog = DiskWatchdog(SystemClock(), open_log("error"))
     watchdog.watch(box, [wall.inputs.workspace, wall.inputs.home, wall.inputs.outbox], 20 * MIB)
-    async with asyncio.TaskGroup() as group, asyncio.timeout(20):
+    async for _ in box.bells():
+        break
+    await watchdog.look()
+    async with asyncio.timeout(20):
+        assert (await box.wait()).reason is ExitReason.DISK
+
+
+async def test_the_watchdog_looks_by_itself_until_it_is_stopped(wall: Wall) -> None:
+    box = await wall.start("open('/workspace/big', 'wb').write(bytes(1 << 20)); import sys; sys.stdin.read()")
+    watchdog, stop = DiskWatchdog(SystemClock(), open_log("error")), asyncio.Event()
+    watchdog.watch(box, [wall.inputs.workspace], 0)
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         group.create_task(watchdog.run(stop))
-        ended = await box.wait()
+        assert (await box.wait()).reason is ExitReason.DISK
         stop.set()
-    assert ended.reason is ExitReason.DISK
 
 
 async def test_a_box_within_its_disk_limit_is_left_alone(wall: Wall) -> None:

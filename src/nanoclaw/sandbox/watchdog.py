@@ -39,13 +39,17 @@ class _Watched:
     allowance: int = 0
     lost: int = 0
     free: int = 0
-    walked_at: float = -WALK_SECONDS
+    walked_at: float = float("-inf")
 
-    def is_due(self, free: int, now: float) -> bool:
-        """Note how much is free now, and whether to walk. What others gave back meanwhile does not count for it."""
+    def note_free(self, free: int) -> None:
+        """Count what the file system lost since the last look; what others gave back does not make up for it."""
         self.lost += max(0, self.free - free)
         self.free = free
-        return self.lost >= self.allowance or now - self.walked_at >= WALK_SECONDS
+
+
+def decide_walk(lost_bytes: int, allowance_bytes: int, idle_seconds: float) -> bool:
+    """Whether a box could have gone over its limit since its last walk `idle_seconds` ago."""
+    return lost_bytes >= allowance_bytes or idle_seconds >= WALK_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +157,11 @@ class DiskWatchdog:
     async def look(self) -> None:
         """Walk what is due, and kill what is over its limit."""
         for watched in list(self._watched):
-            if not watched.is_due(_free_bytes(watched.folders[0]), self._clock.monotonic()):
+            now = self._clock.monotonic()
+            watched.note_free(_free_bytes(watched.folders[0]))
+            if not decide_walk(watched.lost, watched.allowance, now - watched.walked_at):
                 continue
-            watched.lost, watched.walked_at = 0, self._clock.monotonic()
+            watched.lost, watched.walked_at = 0, now
             usages = [await asyncio.to_thread(measure, folder) for folder in watched.folders]
             used = sum(usage.used_bytes for usage in usages)
             watched.allowance = watched.limit_bytes - used
