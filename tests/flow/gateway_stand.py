@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
+import subprocess
 import sys
 import sysconfig
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import coverage
 import h11
 import msgspec
 
 import nanoclaw
 from nanoclaw.gateway import control
-from nanoclaw.gateway.client import GatewayClient, Grant, ask_admin, open_admin_socket, spawn_as_same_user
+from nanoclaw.gateway.client import (
+    GatewayClient,
+    GatewayFds,
+    Grant,
+    SpawnGateway,
+    ask_admin,
+    gateway_command,
+    open_admin_socket,
+    spawn_as_same_user,
+)
 
 KEY = "sk-ant-api03-REALKEY-0123456789abcdef"
 SOURCE = str(Path(nanoclaw.__path__[0]).parent)
@@ -196,6 +208,40 @@ class Line:
         await self.reader.readline()
 
 
+MEASURED = """
+import sys; sys.path[:0] = sys.argv[1].split(':')
+import coverage
+measure = coverage.Coverage(data_file={data_file!r}, data_suffix=True, branch=True, source=["nanoclaw"])
+measure.start()
+from nanoclaw.gateway.main import main
+status = main(sys.argv[2:])
+measure.stop()
+measure.save()
+sys.exit(status)
+"""
+
+
+def spawn_measured(directory: Path, upstream: str) -> SpawnGateway:
+    """Return a spawner that counts covered lines in the gateway too, while the tests are measured."""
+    running = coverage.Coverage.current()
+    if running is None:
+        return spawn_as_same_user(sys.executable, SYS_PATH, directory, upstream=upstream)
+
+    def spawn(fds: GatewayFds) -> subprocess.Popen[bytes]:
+        command = gateway_command(sys.executable, SYS_PATH, directory, fds, admin_uid=os.getuid(), upstream=upstream)
+        command[command.index("-c") + 1] = MEASURED.format(data_file=running.config.data_file)
+        return subprocess.Popen(
+            command,
+            env={},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(fds.control.fileno(), fds.admin.fileno()),
+        )
+
+    return spawn
+
+
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
@@ -209,7 +255,7 @@ async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
     async with contextlib.AsyncExitStack() as stack:
         upstream.port = await stack.enter_async_context(upstream.listening())
         admin = stack.enter_context(open_admin_socket(admin_path))
-        spawn = spawn_as_same_user(sys.executable, SYS_PATH, directory, upstream=f"http://127.0.0.1:{upstream.port}")
+        spawn = spawn_measured(directory, f"http://127.0.0.1:{upstream.port}")
         events: list[control.GatewayEvent] = []
         log: list[str] = []
         keys: list[bool] = []

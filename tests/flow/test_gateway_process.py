@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import os
 import signal
 import socket
@@ -27,8 +29,22 @@ from nanoclaw.gateway.client import (
     open_admin_socket,
     spawn_as_same_user,
 )
+from nanoclaw.gateway.main import ADMIN_CONNECTIONS, contain
 from nanoclaw.gateway.vault import Vault
-from tests.flow.gateway_stand import HELLO_BODY, KEY, ROUTE, STREAM, SYS_PATH, Gateway, StandIn, running, sse, until
+from nanoclaw.log import open_log
+from tests.flow.gateway_stand import (
+    HELLO_BODY,
+    KEY,
+    ROUTE,
+    STREAM,
+    SYS_PATH,
+    Gateway,
+    StandIn,
+    running,
+    spawn_measured,
+    sse,
+    until,
+)
 
 
 @pytest.fixture
@@ -51,7 +67,8 @@ async def test_a_call_inside_a_turn_gets_the_real_key_and_streams_back(gateway: 
     assert seen.headers["accept-encoding"] == "identity"
     assert "cookie" not in seen.headers
     await until(lambda: any(isinstance(event, control.CallFinished) for event in gateway.events))
-    rows = await gateway.audit()
+    while len(rows := await gateway.audit()) < 3:
+        pass
     assert [row.event for row in rows] == ["changed", "allowed", "finished"]
     assert (rows[1].host, rows[1].path, rows[1].charge) == ("api.anthropic.com", "/anthropic/v1/messages", "owner")
     assert (rows[2].call, rows[2].status, rows[2].received_bytes) == (rows[1].seq, 200, len(reply.body))
@@ -246,6 +263,45 @@ async def test_a_gateway_that_may_not_start_says_why_in_plain_words(tmp_path: Pa
     assert raised.group_contains(OperatorError, match="Others can read the vault's key file")
 
 
+async def test_a_gateway_without_its_directory_or_with_a_bad_upstream_says_so(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, open_admin_socket(tmp_path / "sock") as admin:
+        for directory, upstream, said in (
+            (tmp_path / "none", "http://127.0.0.1:1", "cannot be used: No such file or directory"),
+            (tmp_path, "http://proxy.test", "would carry the key unencrypted"),
+        ):
+            process = spawn_measured(directory, upstream)(GatewayFds(theirs, admin))
+            _, stderr = await asyncio.to_thread(process.communicate)
+            assert process.returncode == 2
+            assert said in stderr.decode().splitlines()[-1]
+
+
+async def test_the_operators_socket_takes_only_so_many_at_once(gateway: Gateway) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(ADMIN_CONNECTIONS):
+            _, writer = await asyncio.open_unix_connection(str(gateway.admin_path))
+            stack.callback(writer.close)
+        reader, writer = await asyncio.open_unix_connection(str(gateway.admin_path))
+        stack.callback(writer.close)
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    while True:
+        with contextlib.suppress(OperatorError):
+            status = await gateway.ask(control.Status(), control.GatewayStatus)
+            break
+    assert isinstance(status, control.GatewayStatus)
+
+
+async def test_a_fault_in_one_connection_is_logged_and_ends_it_alone() -> None:
+    stream = io.StringIO()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    await contain(fail(), open_log(stream=stream))
+    assert "gateway.connection_failed" in stream.getvalue()
+
+
 async def test_two_gateways_never_share_a_directory(gateway: Gateway, tmp_path: Path) -> None:
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "gateway").symlink_to(gateway.directory)
@@ -255,7 +311,7 @@ async def test_two_gateways_never_share_a_directory(gateway: Gateway, tmp_path: 
     assert raised.group_contains(OperatorError, match="Another gateway already uses")
 
 
-async def test_a_gateway_that_cannot_be_started_is_tried_again(tmp_path: Path) -> None:
+async def test_a_gateway_that_cannot_be_started_is_tried_again_and_named(tmp_path: Path) -> None:
     log: list[str] = []
     stop = asyncio.Event()
 
@@ -266,9 +322,22 @@ async def test_a_gateway_that_cannot_be_started_is_tried_again(tmp_path: Path) -
         client = GatewayClient(spawn, admin, on_event=print, on_log=log.append, on_model_key=print)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(client.run(stop))
-            await until(lambda: len(log) >= 2)
+            with pytest.raises(OperatorError, match="cannot be started: No such file"):
+                await client.wait_ready()
             stop.set()
-    assert "No such file" in log[0]
+    assert len(log) == 3
+
+
+async def test_a_gateway_that_breaks_at_its_start_is_named_with_its_last_words(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+    spawn = spawn_as_same_user(sys.executable, ["/nowhere"], tmp_path)
+    with open_admin_socket(tmp_path / "sock") as admin:
+        client = GatewayClient(spawn, admin, on_event=print, on_log=print, on_model_key=print)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(client.run(stop))
+            with pytest.raises(OperatorError, match="No module named 'nanoclaw'"):
+                await client.wait_ready()
+            stop.set()
 
 
 def test_an_admin_socket_without_a_gateway_is_named(tmp_path: Path) -> None:

@@ -54,6 +54,10 @@ def test_the_answer_loses_cookies_and_connection_headers() -> None:
     assert kept == [(b"content-length", b"3"), (b"request-id", b"r1")]
 
 
+def test_a_length_beside_chunks_is_dropped() -> None:
+    assert strip_response([(b"content-length", b"3"), (b"transfer-encoding", b"chunked")]) == []
+
+
 def test_the_gateway_writes_host_framing_and_encoding_itself() -> None:
     assert upstream_headers([(b"a", b"b")], HOST, 3) == [
         (b"host", HOST.encode()),

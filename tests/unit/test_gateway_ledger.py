@@ -146,6 +146,14 @@ async def test_an_entry_whose_asker_went_away_is_written_all_the_same(ledger: Le
     assert [row.path for row in ledger.list_newest(5, None)] == ["/held", "/gone", "/last"]
 
 
+async def test_a_ledger_that_is_gone_is_an_error_for_who_reads_it(ledger: Ledger, path: Path) -> None:
+    await ledger.record(entry())
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.raises(LedgerError, match="cannot be read"):
+        ledger.verify()
+
+
 def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(OperatorError, match=r"ledger\.db cannot be used"):

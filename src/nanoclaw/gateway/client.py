@@ -31,6 +31,7 @@ BOOT = (
 )
 STOP_SECONDS = 3.0
 STEADY_SECONDS = 1.0  # a gateway that lived this long is started again at once, a shorter life backs off
+START_TRIES = 3  # before the operator is told; it is tried on all the same
 RESTART_SECONDS = (0.05, 0.2, 0.5, 2.0, 5.0)
 EXIT_OPERATOR = 2
 
@@ -220,6 +221,7 @@ class GatewayClient:
             process = self._spawn(GatewayFds(theirs, self._admin))
         except OSError as error:
             ours.close()
+            self._last_line = f"The gateway cannot be started: {error.strerror}."
             self._on_log(f"gateway.start_failed error={error.strerror!r}")
             self._start_later()
             return
@@ -303,15 +305,18 @@ class GatewayClient:
             return
         self._on_log(f"gateway.exited code={code}")
         if code == EXIT_OPERATOR and not was_ready:
-            self._refusal = self._last_line or "The gateway did not start; see its log."
-            self._settled.set()
-        if loop.time() - life.started_at > STEADY_SECONDS:
-            self._failures = 0
+            self._failures = max(self._failures, START_TRIES - 1)  # it said why; trying again changes little
+        if was_ready:  # it can start: never wait long, or a second's promise is broken
+            steady = loop.time() - life.started_at > STEADY_SECONDS
+            self._failures = 0 if steady else min(self._failures, 1)
         self._start_later()
 
     def _start_later(self) -> None:
         delay = RESTART_SECONDS[min(self._failures, len(RESTART_SECONDS) - 1)]
         self._failures += 1
+        if self._failures >= START_TRIES and not self._settled.is_set():
+            self._refusal = self._last_line or "The gateway did not start."
+            self._settled.set()
         asyncio.get_running_loop().call_later(delay, self._start)
 
     async def _end(self) -> None:

@@ -94,7 +94,7 @@ class _Exchange:
             self._line.go_on()
             pump = desk.spawn(self._pump(upstream))
             await self._relay(upstream, await upstream.read_head(desk.limits.answer_seconds))
-        except (UpstreamError, TimeoutError, OSError) as error:
+        except (UpstreamError, TimeoutError, OSError, h11.LocalProtocolError) as error:
             raise call.fault or self._describe(error) from None
         finally:
             if pump is not None:

@@ -50,12 +50,10 @@ def strip_request(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
 def strip_response(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
     """Return an upstream's headers without hop-by-hop ones, cookies and what only concerns the connection outside."""
     listed = list(headers)
-    named = connection_options(listed)
-    return [
-        (name, value)
-        for name, value in listed
-        if name not in HOP_BY_HOP | NOT_FOR_THE_BOX | named and not name.startswith(b"proxy-")
-    ]
+    dropped = HOP_BY_HOP | NOT_FOR_THE_BOX | connection_options(listed)
+    if any(name == b"transfer-encoding" for name, _ in listed):
+        dropped |= {b"content-length"}  # RFC 9112 section 6.3: chunks win, a length beside them is a trick or a fault
+    return [(name, value) for name, value in listed if name not in dropped and not name.startswith(b"proxy-")]
 
 
 def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> set[bytes]:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import compress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import aiosql
 import msgspec
@@ -38,6 +38,7 @@ from nanoclaw.gateway.usage import Usage
 VERSION = 1
 START_HASH = "0" * 64
 BATCH = 256
+LAZY_SECONDS = 0.005
 CLOSE_SECONDS = 2.0
 LOCK_SECONDS = 0.5  # nobody else writes; a lock is a stranger with a database tool
 REASON_CHARACTERS = 500
@@ -128,10 +129,9 @@ class Ledger:
     def list_newest(self, limit: int, session: str | None) -> list[AuditLine]:
         """Return the newest rows, oldest first. Blocking; on its own connection."""
         limit = max(1, min(limit, LIST_LIMIT))
-        with self._reading() as connection:
-            query = "list_newest" if session is None else "list_newest_of_session"
-            found = connection.execute(self._sql[query], {"limit": limit, "session": session}).fetchall()
-            return [AuditLine(*row) for row in reversed(found)]
+        query = "list_newest" if session is None else "list_newest_of_session"
+        found = self._read(query, limit=limit, session=session)
+        return [AuditLine(*row) for row in reversed(found)]
 
     def verify(self) -> Verification:
         """Recompute the chain from its first row. Blocking; on its own connection."""
@@ -144,19 +144,21 @@ class Ledger:
 
     def list_usage(self, since: int) -> list[tuple[str, Usage]]:
         """Return (charge, usage) of every call that ended since `since` (epoch milliseconds). Blocking."""
-        with self._reading() as connection:
-            found = connection.execute(self._sql["list_usage"], {"since": since}).fetchall()
-            return [(row[5], Usage(*row[7:])) for row in found]
+        return [(row[5], Usage(*row[7:])) for row in self._read("list_usage", since=since)]
 
-    def _reading(self) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True))
+    def _read(self, query: str, **parameters: int | str | None) -> list[tuple[Any, ...]]:
+        """Return a query's rows, from a connection of its own. Raises LedgerError."""
+        try:
+            with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+                return connection.execute(self._sql[query], parameters).fetchall()
+        except sqlite3.Error as error:
+            raise LedgerError(f"The gateway's ledger cannot be read: {error}.") from None
 
     def _read_chain(self) -> Iterator[AuditLine]:
         after = 0
-        with self._reading() as connection:
-            while found := connection.execute(self._sql["list_chain"], {"after": after}).fetchall():
-                yield from (AuditLine(*values) for values in found)
-                after = found[-1][0]
+        while found := self._read("list_chain", after=after):
+            yield from (AuditLine(*values) for values in found)
+            after = found[-1][0]
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")  # readers (audit, verify) never wait for the writer
@@ -177,12 +179,22 @@ class Ledger:
         """The thread: take what waits, one transaction for all of it."""
         going = True
         while going:
-            batch = [self._waiting.get()]
-            while len(batch) < BATCH and not self._waiting.empty():
-                batch.append(self._waiting.get())
+            batch = self._take_batch()
             going = None not in batch
             self._write_batch([waiting for waiting in batch if waiting is not None])
         self._connection.close()
+
+    def _take_batch(self) -> list[_Waiting | None]:
+        """Return what waits; while only ends of calls do, nobody waits for them and an urgent entry may join."""
+        batch = [self._waiting.get()]
+        while len(batch) < BATCH:
+            last = batch[-1]
+            idle = last is not None and last.entry.event is Event.FINISHED
+            try:
+                batch.append(self._waiting.get(timeout=LAZY_SECONDS if idle else 0))
+            except queue.Empty:
+                break
+        return batch
 
     def _write_batch(self, batch: list[_Waiting]) -> None:
         rows, head = self.rows, self.head

@@ -16,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,14 @@ def _lock(directory: Path) -> int:
     return lock
 
 
+async def contain(work: Coroutine[Any, Any, None], log: Log) -> None:
+    """Await the work of one connection; a fault in it is logged and ends it alone."""
+    try:
+        await work
+    except Exception as error:  # boundary: one connection's fault must not stop the others
+        log.error("gateway.connection_failed", error=repr(error), trace=traceback.format_exc())
+
+
 class Gateway:
     """Everything the process holds, wired together."""
 
@@ -160,13 +169,7 @@ class Gateway:
         self._host.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        return self._tasks.create_task(self._guard(work))
-
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception as error:  # boundary: one connection's fault must not stop the others
-            self._log.error("gateway.connection_failed", error=repr(error), exc_info=True)
+        return self._tasks.create_task(contain(work, self._log))
 
     async def _serve_box(self, box: Box, sock: socket.socket) -> None:
         await serve_connection(self._desk, box, sock)

@@ -107,11 +107,16 @@ class UpstreamConnection:
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_BYTES)
 
     @property
+    def used(self) -> bool:
+        """Whether a call was made since it was opened or made ready."""
+        return self._http.our_state is not h11.IDLE
+
+    @property
     def reusable(self) -> bool:
         """Whether the last call ended cleanly on both sides and nothing more has come since."""
         states = (self._http.our_state, self._http.their_state)
         return (
-            states in {(h11.DONE, h11.DONE), (h11.IDLE, h11.IDLE)}
+            states in ((h11.DONE, h11.DONE), (h11.IDLE, h11.IDLE))
             and not self._http.trailing_data[0]
             and not self._protocol.ended
             and self._protocol.received_bytes == self._read_bytes
@@ -148,8 +153,7 @@ class UpstreamConnection:
 
     def start_next(self) -> None:
         """Make ready for the next call; only when `reusable`."""
-        if self._http.our_state is h11.DONE:
-            self._http.start_next_cycle()
+        self._http.start_next_cycle()
         self._ended = False
 
     def abort(self) -> None:
@@ -198,7 +202,7 @@ class UpstreamPool:
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose call ended cleanly, drop any other."""
         idle = self._idle.setdefault(connection.endpoint, [])
-        if not connection.reusable or len(idle) >= IDLE_MAX:
+        if not (connection.used and connection.reusable) or len(idle) >= IDLE_MAX:
             connection.abort()
             return
         connection.start_next()
@@ -210,9 +214,9 @@ class UpstreamPool:
 
     def close(self) -> None:
         """Drop every idle connection."""
-        self._drop_idle(0.0)
         if self._purge is not None:
             self._purge.cancel()
+        self._drop_idle(0.0)
 
     def _drop_idle(self, older_seconds: float) -> None:
         loop = asyncio.get_running_loop()

@@ -1,0 +1,139 @@
+"""The proxy in this process with one box in an open turn, limits made small: what tests of single calls run on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nanoclaw.clock import SystemClock
+from nanoclaw.gateway import control, policy
+from nanoclaw.gateway.boxes import Boxes, Limits
+from nanoclaw.gateway.exchange import Desk, Route
+from nanoclaw.gateway.ledger import Ledger
+from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
+from nanoclaw.gateway.vault import Vault
+from tests.flow.gateway_stand import KEY, ROUTE, Line, Reply, Seen, StandIn, until
+
+SMALL = Limits(
+    connections=3,
+    body_bytes=1024 * 1024,
+    idle_seconds=5.0,
+    header_seconds=0.1,
+    stall_seconds=0.2,
+    connect_seconds=0.5,
+    answer_seconds=0.3,
+)
+
+
+@dataclass
+class Bench:
+    """A proxy in this process with one box in an open turn."""
+
+    port: int
+    upstream: StandIn
+    ledger: Ledger
+    boxes: Boxes
+    events: list[control.GatewayEvent]
+    route: list[Route | None]
+    faults: list[Exception] = field(default_factory=list)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Line]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=2**16)
+        try:
+            yield Line(reader, writer)
+        finally:
+            writer.close()
+
+    async def call(self, target: str = ROUTE, **options: Any) -> Reply:
+        async with self.open() as line:
+            return await line.call(target, **options)
+
+    async def raw(self, data: bytes) -> bytes:
+        async with self.open() as line, asyncio.timeout(5):
+            line.send(data)
+            return await line.reader.read()
+
+    def rows(self) -> list[control.AuditLine]:
+        return self.ledger.list_newest(100, None)
+
+    async def finished(self, count: int = 1) -> control.CallFinished:
+        def ended() -> list[control.CallFinished]:
+            return [event for event in self.events if isinstance(event, control.CallFinished)]
+
+        await until(lambda: len(ended()) >= count)
+        return ended()[-1]
+
+
+@contextlib.asynccontextmanager
+async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | None = None) -> AsyncIterator[Bench]:
+    vault = Vault(directory)
+    vault.put("anthropic", KEY, (), 1)
+    ledger = Ledger(directory / "ledger.db", SystemClock())
+    ledger.open()
+    pool = pool or UpstreamPool()
+    upstream = StandIn()
+    faults: list[Exception] = []
+    events: list[control.GatewayEvent] = []
+
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(ledger.close)
+        upstream.port = await stack.enter_async_context(upstream.listening())
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        stack.callback(pool.close)
+
+        async def guard(work: Coroutine[Any, Any, None]) -> None:
+            try:
+                await work
+            except Exception as error:  # boundary: shown by the test
+                faults.append(error)
+
+        def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+            return tasks.create_task(guard(work))
+
+        route: list[Route | None] = [Route(Endpoint("127.0.0.1", upstream.port, tls=False), vault.find("anthropic"))]
+        desk = Desk(
+            rules=policy.DEFAULT_RULES,
+            find_route=lambda _: route[-1],
+            secret_values=vault.values,
+            ledger=ledger,
+            pool=pool,
+            clock=SystemClock(),
+            limits=limits,
+            spawn=spawn,
+            tell=events.append,
+        )
+        boxes = Boxes(spawn, lambda box, sock: serve_connection(desk, box, sock), limits)
+        stack.callback(boxes.close)
+        listener = socket.create_server(("127.0.0.1", 0))
+        boxes.add(Caller("s1", 1, "main"), [listener])
+        boxes.open_turn("s1", 1, "owner")
+        yield Bench(listener.getsockname()[1], upstream, ledger, boxes, events, route, faults)
+    assert faults == []
+
+
+def answers(*pieces: bytes) -> Callable[[Seen, asyncio.StreamWriter], Coroutine[Any, Any, None]]:
+    async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+        for piece in pieces:
+            writer.write(piece)
+            await writer.drain()
+
+    return answer
+
+
+def whole(status: str, body: bytes, *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def until_finished(bench: Bench) -> control.AuditLine:
+    await bench.finished()
+    await until(lambda: bench.rows()[-1].event == "finished")
+    return bench.rows()[-1]

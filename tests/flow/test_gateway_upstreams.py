@@ -1,0 +1,207 @@
+"""What fails on the far side of an allowed call, and whom the gateway takes for the right one (TLS)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from nanoclaw.gateway.exchange import Route
+from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
+from tests.flow.gateway_bench import SMALL, Bench, answers, running, until_finished, whole
+from tests.flow.gateway_stand import HELLO_BODY, Seen, StandIn
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running(tmp_path) as started:
+        yield started
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [("401 Unauthorized", ()), ("429 Too Many", ("retry-after: 7",)), ("500 Oops", ()), ("529 Overloaded", ())],
+)
+async def test_an_error_of_the_model_passes_through(bench: Bench, status: str, headers: tuple[str, ...]) -> None:
+    bench.upstream.answer = answers(whole(status, b'{"type":"error"}', *headers))
+    reply = await bench.call()
+    assert (reply.status, reply.body) == (int(status[:3]), b'{"type":"error"}')
+    assert reply.headers.get("retry-after") == ("7" if headers else None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"\x00garbage\r\n\r\n", "not HTTP"),
+        (b"", "not HTTP or broke off|without an answer"),
+        (b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n", "without an answer|not HTTP"),
+        (whole("200 OK", b"\x1f\x8b", "content-encoding: gzip"), "encoding that cannot be checked"),
+    ],
+)
+async def test_an_upstream_that_answers_nonsense_becomes_an_api_error(bench: Bench, answer: bytes, said: str) -> None:
+    async def answer_and_close(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    bench.upstream.answer = answer_and_close
+    reply = await bench.call()
+    assert reply.status == 502
+    assert msgspec.json.decode(reply.body)["error"]["type"] == "api_error"
+    assert any(part in reply.message for part in said.split("|"))
+    assert (await until_finished(bench)).status == 502
+
+
+async def test_an_upstream_that_says_nothing_becomes_an_api_error_not_a_hang(bench: Bench) -> None:
+    async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    bench.upstream.answer = answer
+    reply = await bench.call()
+    assert reply.status == 504
+    assert "did not answer in time" in reply.message
+
+
+async def test_an_upstream_that_cannot_be_reached_becomes_an_api_error(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False), None))
+    reply = await bench.call()
+    assert reply.status == 502
+    assert "The rehearsal model could not be asked" in reply.message
+    bench.route.append(Route(Endpoint("no-such-host.invalid", port, tls=False), bench.route[0].secret))  # type: ignore[union-attr]
+    reply = await bench.call()
+    assert (reply.status, "cannot be reached" in reply.message) == (502, True)
+
+
+async def test_an_upstream_that_accepts_nothing_is_given_up_in_time(bench: Bench) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            for _ in range(3):
+                waiting = stack.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+            bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False), None))
+            reply = await bench.call()
+    assert reply.status == 502
+    assert "in time" in reply.message
+
+
+async def test_an_answer_that_breaks_off_is_broken_off_for_the_client_too(bench: Bench) -> None:
+    async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf")
+        await writer.drain()
+        writer.close()
+
+    bench.upstream.answer = answer
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await bench.call()
+    ended = await until_finished(bench)
+    assert (ended.status, ended.received_bytes) == (200, 4)
+    assert "broke off" in ended.reason
+
+
+async def test_a_connection_on_which_something_came_unasked_is_not_used_again(bench: Bench) -> None:
+    bench.upstream.answer = answers(whole("200 OK", b"one") + whole("200 OK", b"forged"))
+    assert (await bench.call()).body == b"one"
+    bench.upstream.answer = answers(whole("200 OK", b"two"))
+    assert (await bench.call()).body == b"two"
+    assert bench.upstream.connections == 2
+
+
+async def test_a_connection_that_the_other_side_closed_while_idle_is_not_used_again(bench: Bench) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(whole("200 OK", b"ok"))
+
+    bench.upstream.answer = answer
+    for _ in range(2):
+        assert (await bench.call()).body == b"ok"
+        await bench.finished(len(writers))
+        writers[-1].close()
+        await writers[-1].wait_closed()
+    assert bench.upstream.connections == 2
+
+
+async def test_a_route_for_another_host_than_the_secrets_own_is_refused(bench: Bench, tmp_path: Path) -> None:
+    assert bench.route[0] is not None
+    assert bench.route[0].secret is not None
+    stored, secret = bench.route[0].secret
+    elsewhere = msgspec.structs.replace(stored, hosts=("other.test",))
+    bench.route.append(Route(bench.route[0].endpoint, (elsewhere, secret)))
+    reply = await bench.call()
+    assert (reply.status, "may not be sent to" in reply.message) == (403, True)
+    assert bench.upstream.connections == 0
+
+
+def certificate_for(directory: Path, name: str) -> tuple[ssl.SSLContext, Path]:
+    """A server context for a self-signed certificate, and the file a client has to trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=2))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = directory / "server.pem"
+    pem = serialization.Encoding.PEM
+    secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(certificate.public_bytes(pem) + secret)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context, path
+
+
+@pytest.mark.parametrize(("name", "status"), [("localhost", 200), ("api.anthropic.com", 502)])
+async def test_a_tls_upstream_is_used_only_when_its_certificate_fits(tmp_path: Path, name: str, status: int) -> None:
+    server_context, trusted = certificate_for(tmp_path, name)
+    pool = UpstreamPool(lambda: ssl.create_default_context(cafile=str(trusted)))
+    limits = replace(SMALL, connect_seconds=5.0, answer_seconds=5.0)
+    async with running(tmp_path, limits, pool) as bench, contextlib.AsyncExitStack() as stack:
+        port = await stack.enter_async_context(bench.upstream.listening(server_context))
+        assert bench.route[0] is not None
+        bench.route.append(Route(Endpoint("localhost", port, tls=True), bench.route[0].secret))
+        for _ in range(2):
+            reply = await bench.call()
+            assert reply.status == status
+        if status == 502:
+            assert "certificate" in reply.message
+        else:
+            assert bench.upstream.connections == 1
+            assert bench.upstream.seen[0].headers["host"] == f"localhost:{port}"
+            assert bench.upstream.seen[0].body == HELLO_BODY
+
+
+async def test_an_untrusted_certificate_is_named(tmp_path: Path) -> None:
+    server_context, _ = certificate_for(tmp_path, "localhost")
+    upstream = StandIn()
+    async with (
+        running(tmp_path, replace(SMALL, connect_seconds=5.0)) as bench,
+        upstream.listening(server_context) as port,
+    ):
+        bench.route.append(Route(Endpoint("localhost", port, tls=True), None))
+        reply = await bench.call()
+        assert (reply.status, "self-signed certificate" in reply.message) == (502, True)
