@@ -7,14 +7,14 @@ VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :conte
 -- queued -> claimed, for the live run alone: at most :most rows, but always up to a trigger row, with all context before
 -- it: what ends in context would never be answered. A row that has failed before is claimed alone, with the context
 -- before it, and nothing joins it.
-WITH waiting AS (SELECT seq, trigger, failures FROM inbox WHERE session_id = :session_id AND state = 'queued'),
-  first AS (SELECT seq FROM waiting WHERE trigger = 1 ORDER BY seq LIMIT 1),
-  batch AS (SELECT seq, trigger FROM waiting
-    WHERE seq < coalesce((SELECT min(seq) FROM waiting WHERE trigger = 1 AND failures > 0), 1 << 62)
-    ORDER BY seq LIMIT :most)
 UPDATE inbox SET state = 'claimed', attempt = attempt + 1, run = :run, claimed_at = :now
-WHERE session_id = :session_id AND state = 'queued'
-AND seq <= (SELECT max(first.seq, coalesce((SELECT max(seq) FROM batch WHERE trigger = 1), 0)) FROM first)
+WHERE session_id = :session_id AND state = 'queued' AND seq <= (
+  WITH waiting AS (SELECT seq, trigger, failures FROM inbox WHERE session_id = :session_id AND state = 'queued'),
+    first AS (SELECT seq FROM waiting WHERE trigger = 1 ORDER BY seq LIMIT 1),
+    batch AS (SELECT seq, trigger FROM waiting
+      WHERE seq < coalesce((SELECT min(seq) FROM waiting WHERE trigger = 1 AND failures > 0), 1 << 62)
+      ORDER BY seq LIMIT :most)
+  SELECT max(first.seq, coalesce((SELECT max(seq) FROM batch WHERE trigger = 1), 0)) FROM first)
 AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = :session_id AND s.fence = :run
   AND s.run_state IN ('starting', 'running'))
 AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND held.state = 'claimed'
