@@ -33,7 +33,7 @@ def test_the_schema_file_equals_all_migrations_applied(tmp_path: Path) -> None:
     with closing(open_connection(tmp_path / "a.db")) as migrated, closing(sqlite3.connect(":memory:")) as written:
         migrate(migrated, load_migrations(), 0, tmp_path / "a.db")
         written.executescript(SCHEMA.read_text(encoding="utf-8"))
-        assert {name: sql for name, sql in shape(migrated).items()} == shape(written)
+        assert dict(shape(migrated).items()) == shape(written)
         assert len(shape(written)) > 20
 
 
@@ -106,7 +106,7 @@ def test_a_database_of_a_newer_nanoclaw_is_refused_and_not_written_to(tmp_path: 
 def test_a_file_that_is_no_database_is_refused_in_plain_words_and_kept(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "nanoclaw.db"
     path.write_bytes(content)
-    with pytest.raises(OperatorError, match="damaged.*nothing was changed.*mv ") as caught:
+    with pytest.raises(OperatorError, match=r"damaged.*nothing was changed.*mv ") as caught:
         open_store(path, 0)
     assert str(path) in str(caught.value) and path.read_bytes() == content
 
@@ -132,7 +132,7 @@ def test_a_database_cut_short_is_refused(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     (tmp_path / "nanoclaw.db").mkdir()
-    with pytest.raises(OperatorError, match="cannot be opened.*yours and writable"):
+    with pytest.raises(OperatorError, match=r"cannot be opened.*yours and writable"):
         open_store(tmp_path / "nanoclaw.db", 0)
 
 
