@@ -28,7 +28,11 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     ("request_line", "host", "path"),
     [
         ("GET /", "gateway", "/"),
-        ("GET /anthropic/api/claude_code/settings?secret=1", "gateway", "/anthropic/api/claude_code/settings"),
+        (
+            "GET /anthropic/api/claude_code/settings?secret=1",
+            "api.anthropic.com",
+            "/anthropic/api/claude_code/settings",
+        ),
         ("POST /anthropic/v1/../v1/messages", "gateway", "/anthropic/v1/../v1/messages"),
         ("CONNECT example.org:443", "example.org", ""),
         ("GET http://169.254.169.254/latest?x=1", "169.254.169.254", "/latest"),
@@ -72,6 +76,13 @@ async def test_a_tls_handshake_that_stalls_is_ended_too(bench: Bench) -> None:
         line.writer.write_eof()
         assert (await line.reader.read())[:1] == b"\x15"
     assert bench.rows()[-1].host == ""
+
+
+async def test_a_refused_head_is_answered_without_a_body_and_leaves_its_connection_usable(bench: Bench) -> None:
+    async with bench.open() as line:
+        line.send(b"HEAD /anthropic/api/hello HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert (await line.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 403 ")
+        assert (await line.call()).status == 200
 
 
 async def test_a_refused_call_leaves_its_connection_usable(bench: Bench) -> None:

@@ -44,6 +44,7 @@ class Line:
         self._limits = limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._begun = False  # a byte of the next head has come
+        self._bodyless = False  # the request is a HEAD, whose answer has no body
 
     async def read(self, timeout_seconds: float) -> bytes:
         """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
@@ -71,7 +72,10 @@ class Line:
             if self._begun and deadline is None:
                 deadline = loop.time() + self._limits.header_seconds
             self.receive(await self.read(self._limits.idle_seconds if deadline is None else deadline - loop.time()))
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        self._bodyless = event.method == b"HEAD"
+        return event
 
     async def next_body(self) -> bytes | None:
         """Return the next piece of the request's body, None at its end."""
@@ -108,7 +112,8 @@ class Line:
         if failure.status != 403:
             headers.append((b"connection", b"close"))
         await self.send(h11.Response(status_code=failure.status, headers=headers, reason=b""))
-        await self.send(h11.Data(data=body))
+        if not self._bodyless:
+            await self.send(h11.Data(data=body))
         await self.send(h11.EndOfMessage())
 
     async def start_next(self) -> bool:

@@ -78,10 +78,14 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The call may not go; `reason` is a plain sentence for the agent and its person, `rule` what decided."""
+    """The call may not go; `reason` is a plain sentence for the agent and its person, `rule` what decided.
+
+    `host` is the host that a route led to, "" where the target itself says which.
+    """
 
     rule: str
     reason: str
+    host: str = ""
 
 
 Verdict = Allow | Deny
@@ -124,7 +128,7 @@ def decide(target: Target, rules: tuple[Rule, ...]) -> Verdict:
         if inner in rule.paths and target.method in rule.methods:
             return Allow(rule, f"{inner}?{target.query}" if target.query else inner)
         asked = f"{shown(target.method)} {shown(inner)}"
-        return Deny("default", f"{asked} on {rule.host} is not among the calls that are allowed. {_HINT}")
+        return Deny("default", f"{asked} on {rule.host} is not among the calls that are allowed. {_HINT}", rule.host)
     return Deny("default", f"There is no route {shown(target.path)} at the gateway. {_HINT}")
 
 

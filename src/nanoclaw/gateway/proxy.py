@@ -84,7 +84,7 @@ class _Connection:
                 case Allow():
                     await self._forward(request, target, verdict)
                 case Deny():
-                    await self._refuse(target, verdict, target.host)
+                    await self._refuse(target, verdict, verdict.host or target.host)
                 case _:
                     assert_never(verdict)
         except Failure as failure:
