@@ -1,8 +1,8 @@
-"""A small stand-in for the Messages API, for tests of the claude provider alone (the rehearsal model is the product's own).
+"""A small stand-in for the Messages API, for tests of the claude provider alone; the product has its rehearsal model.
 
-It obeys directives in the newest user texts of a request, their escapes undone: `[[tool NAME {json}]]`, `[[text WORDS]]`, `[[status CODE]]`,
-`[[slow SECONDS]]`, `[[garbage]]`, `[[empty]]`, `[[hangup]]`, `[[toolong]]`; without one it answers `heard: ` and the texts.
-A request whose newest user message carries tool results is answered with what the tools said.
+It obeys directives in the newest user texts of a request, their escapes undone: `[[tool NAME {json}]]`,
+`[[text WORDS]]`, `[[status CODE]]`, `[[slow SECONDS]]`, `[[garbage]]`, `[[empty]]`, `[[hangup]]`, `[[toolong]]`;
+without one it answers `heard: ` and the texts. A request that carries new tool results is answered with them.
 """
 
 from __future__ import annotations
@@ -74,7 +74,10 @@ class FakeModel:
                 error = {"type": "error", "error": {"type": "test_error", "message": f"said {argument}"}}
                 return send(handler, int(argument), "application/json", json.dumps(error).encode())
             elif word == "toolong":
-                error = {"type": "invalid_request_error", "message": "prompt is too long: 250000 tokens > 200000 maximum"}
+                error = {
+                    "type": "invalid_request_error",
+                    "message": "prompt is too long: 250000 tokens > 200000 maximum",
+                }
                 return send(handler, 400, "application/json", json.dumps({"type": "error", "error": error}).encode())
             elif word == "garbage":
                 return send(handler, 200, "text/event-stream", b"\x00\xff not an event stream\n\n")
@@ -84,7 +87,9 @@ class FakeModel:
                 return None
             elif word == "tool":
                 name, _, arguments = argument.partition(" ")
-                blocks.append({"type": "tool_use", "id": f"toolu_{time.time_ns()}", "name": name, "input": arguments or "{}"})
+                blocks.append(
+                    {"type": "tool_use", "id": f"toolu_{time.time_ns()}", "name": name, "input": arguments or "{}"}
+                )
             elif word == "text":
                 blocks.append({"type": "text", "text": argument})
             elif word == "empty":
@@ -105,7 +110,9 @@ def newest(messages: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
         elif message["role"] == "user":
             content = message["content"]
             blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            texts += [b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")]
+            texts += [
+                b["text"] for b in blocks if b["type"] == "text" and not b["text"].startswith("<system-reminder>")
+            ]
             results += [json.dumps(b.get("content")) for b in blocks if b["type"] == "tool_result"]
     return texts, results
 
@@ -113,8 +120,10 @@ def newest(messages: list[dict[str, Any]]) -> tuple[list[str], list[str]]:
 def stream(body: dict[str, Any], blocks: list[dict[str, Any]]) -> bytes:
     """The server-sent events of one answer."""
     usage = {"input_tokens": 1, "output_tokens": 1}
-    start = {"id": f"msg_{time.time_ns()}", "type": "message", "role": "assistant", "model": body.get("model"), "content": [],
-             "stop_reason": None, "stop_sequence": None, "usage": usage}  # fmt: skip
+    stopped = {"stop_reason": None, "stop_sequence": None}
+    # the CLI takes messages of the same id for one message
+    start = {"id": f"msg_{time.time_ns()}", "type": "message", "role": "assistant", "model": body.get("model")}
+    start |= {"content": [], "usage": usage, **stopped}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
     for index, block in enumerate(blocks):
         if block["type"] == "text":

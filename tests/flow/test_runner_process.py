@@ -155,6 +155,22 @@ def test_without_a_run_it_says_so_and_exits_2(tmp_path: Path):
     assert done.returncode == 2 and "runner.refused" in done.stderr and str(tmp_path) in done.stderr
 
 
+def test_an_agent_that_is_not_there_is_named_and_the_runner_exits_2(start: Start):
+    runner = start("hello", provider="claude", agent_binary="/nowhere/claude")
+    code, _, log = runner.end()
+    assert code == 2 and "/nowhere/claude" in log
+
+
+def test_an_outbound_file_that_cannot_be_written_ends_the_run(start: Start):
+    runner = start("sleep: 0.3")
+    runner.wait_until(lambda: runner.mailbox.acks("taken"))
+    connection = sqlite3.connect(runner.mailbox.outside / "outbound.db", isolation_level=None)
+    connection.execute("DROP TABLE acks")
+    connection.close()
+    assert runner.process.wait(DEADLINE_SECONDS) == 3
+    assert "run.failed" in runner.end()[2]
+
+
 def test_recover_rolls_back_what_a_killed_runner_left(tmp_path: Path):
     mailbox = Mailbox(tmp_path, settings())
     path = mailbox.outside / "outbound.db"
@@ -162,7 +178,8 @@ def test_recover_rolls_back_what_a_killed_runner_left(tmp_path: Path):
     dying = (
         "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
         "c.execute('PRAGMA journal_mode=PERSIST'); c.execute('PRAGMA cache_size=1'); c.execute('BEGIN IMMEDIATE');"
-        "[c.execute('INSERT INTO messages VALUES (?, ?, NULL, ?, ?)', (n * 2 + 1, 't', 'chat', 'x' * 3000)) for n in range(200)];"
+        "rows = [(n * 2 + 1, 't', 'chat', 'x' * 3000) for n in range(200)];"
+        "c.executemany('INSERT INTO messages VALUES (?, ?, NULL, ?, ?)', rows);"
         "os._exit(9)"
     )
     assert subprocess.run([sys.executable, "-c", dying, str(path)]).returncode == 9

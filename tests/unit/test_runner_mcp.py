@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from mcp import ClientSession
@@ -41,7 +42,7 @@ class Endpoint:
         await writer.wait_closed()
         return answer
 
-    async def post(self, body: object) -> tuple[bytes, dict[str, object]]:
+    async def post(self, body: object) -> tuple[bytes, dict[str, Any]]:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         head = f"POST /mcp HTTP/1.1\r\nhost: x\r\ncontent-length: {len(data)}\r\n\r\n".encode()
         top, _, rest = (await self.raw(head + data)).partition(b"\r\n\r\n")
@@ -79,10 +80,14 @@ async def test_the_official_client_lists_and_calls_the_tools(endpoint: Endpoint)
 async def test_what_is_no_call_is_answered_and_the_endpoint_lives_on(endpoint: Endpoint):
     assert (await endpoint.post(b"nonsense"))[0] == b"HTTP/1.1 400 Bad Request"
     assert (await endpoint.post([1]))[0].startswith(b"HTTP/1.1 400")
-    assert (await endpoint.post({"jsonrpc": "2.0", "method": "notifications/initialized"}))[0].startswith(b"HTTP/1.1 202")
-    assert (await endpoint.post({"id": 1, "method": "resources/list"}))[1]["error"]["code"] == -32601  # type: ignore[index]
-    assert (await endpoint.post({"id": 1, "method": "tools/call", "params": {"name": "x"}}))[1]["error"]["code"] == -32602  # type: ignore[index]
-    assert (await endpoint.post({"id": [], "method": "ping"}))[1]["error"]["code"] == -32600  # type: ignore[index]
+    assert (await endpoint.post({"jsonrpc": "2.0", "method": "notifications/initialized"}))[0].startswith(
+        b"HTTP/1.1 202"
+    )
+    assert (await endpoint.post({"id": 1, "method": "resources/list"}))[1]["error"]["code"] == -32601
+    assert (await endpoint.post({"id": 1, "method": "tools/call", "params": {"name": "x"}}))[1]["error"][
+        "code"
+    ] == -32602
+    assert (await endpoint.post({"id": [], "method": "ping"}))[1]["error"]["code"] == -32600
     assert (await endpoint.raw(b"GET /mcp HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 405")
     assert (await endpoint.raw(b"POST /other HTTP/1.1\r\ncontent-length: 0\r\n\r\n")).startswith(b"HTTP/1.1 404")
     assert (await endpoint.raw(b"POST /mcp HTTP/1.1\r\ncontent-length: 99999999\r\n\r\n")).startswith(b"HTTP/1.1 413")

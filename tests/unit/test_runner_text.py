@@ -73,7 +73,7 @@ def test_plain_text_goes_to_where_the_message_came_from():
 
 
 def test_blocks_go_to_their_places_and_the_text_around_them_stays_one_message():
-    answer = parse_answer('a <message to="family">hey\nyou</message> b <message to=\'local\'>x</message>', PLACES)
+    answer = parse_answer("a <message to=\"family\">hey\nyou</message> b <message to='local'>x</message>", PLACES)
     assert answer.parts == (Part("a\n\nb"), Part("hey\nyou", "family"), Part("x", "local"))
     assert answer.unknown == ()
 

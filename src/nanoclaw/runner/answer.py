@@ -10,7 +10,9 @@ import re
 from dataclasses import dataclass
 
 INTERNAL = re.compile(r"<internal\b[^>]*>.*?(?:</internal\s*>|\Z)", re.DOTALL | re.IGNORECASE)
-BLOCK = re.compile(r"""<message\s+to\s*=\s*["']([^"'<>]*)["']\s*>(.*?)(?:</message\s*>|\Z)""", re.DOTALL | re.IGNORECASE)
+BLOCK = re.compile(
+    r"""<message\s+to\s*=\s*["']([^"'<>]*)["']\s*>(.*?)(?:</message\s*>|\Z)""", re.DOTALL | re.IGNORECASE
+)
 ENTITIES = (("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&amp;", "&"))
 
 

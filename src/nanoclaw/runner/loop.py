@@ -164,7 +164,7 @@ class Loop:
         try:
             self._known = self._ports.inbound.read_destinations()
         except sqlite3.Error as error:
-            self._ports.log(f"mailbox.unreadable error={str(error)!r}")
+            self._ports.log(f"mailbox.failed error={str(error)!r}")
         return self._known
 
     def _refuse(self, rows: tuple[Row, ...], words: str) -> None:
@@ -335,5 +335,3 @@ class Loop:
         turn: str | None = None,
     ) -> None:
         self._ports.outbound.write(turn or self._turn.id, drafts or (), acks or (), state)
-
-

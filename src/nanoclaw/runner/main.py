@@ -12,9 +12,10 @@ import signal
 import sys
 import time
 from functools import partial
+from typing import cast
 
 from nanoclaw.contract.mailbox import ALIVE, OUT, OUTBOUND
-from nanoclaw.runner.loop import Loop, Ports, Signal
+from nanoclaw.runner.loop import EXIT_FAILED, Loop, Ports, Signal
 from nanoclaw.runner.mailbox import Inbound, Outbound, RunRow
 from nanoclaw.runner.mcp import ToolServer
 from nanoclaw.runner.providers.base import Provider
@@ -60,7 +61,19 @@ def main(started: Started) -> int:
         return 0
     if started.run is None or started.tools_socket is None:
         return EXIT_USAGE
-    return asyncio.run(serve(started, started.run))
+    try:
+        return asyncio.run(serve(started, started.run))
+    except Exception as error:  # boundary: whatever broke, the attempt failed and the host tries again
+        kind, words = type(error).__name__, "; ".join(str(part) for part in causes(error))
+        log(f"run.failed rows=? reason='{kind}: {words}'")
+        return EXIT_FAILED
+
+
+def causes(error: BaseException) -> list[BaseException]:
+    """The errors inside a group, else the error itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for part in cast("BaseExceptionGroup[BaseException]", error).exceptions for cause in causes(part)]
+    return [error]
 
 
 async def serve(started: Started, run: RunRow) -> int:

@@ -1,8 +1,8 @@
 """What is done before anything else: read the run's settings, set limits, listen for MCP, start the agent's process.
 
 In: command line, the `run` row of inbound.db, the box's environment. Out: `Started`. Writes: nothing.
-Never: imports asyncio (the agent's CLI starts while that is imported). This is the box's only reader of its environment.
-Fails: exits 2 with one line on stderr when there is no run to serve.
+Never: imports asyncio (the agent's CLI starts while that is imported). Nothing else in the box reads its environment.
+Fails: exits 2 with one line on stderr when there is no run to serve or the agent's program cannot be started.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nanoclaw.contract.mailbox import IN_DIRECTORY, OUT_DIRECTORY, OUTBOUND
 from nanoclaw.contract.message import RunSettings
@@ -63,7 +64,11 @@ def start(arguments: list[str]) -> Started:
     agent = None
     if run.settings.provider == "claude":
         reset_configuration(run.settings.home)
-        agent = spawn_agent(run.settings, environment, listener.getsockname()[1], run.settings.continuation)
+        try:
+            agent = spawn_agent(run.settings, environment, listener.getsockname()[1], run.settings.continuation)
+        except OSError as error:
+            sys.stderr.write(f"runner.refused the agent cannot be started: {error}\n")
+            sys.exit(EXIT_USAGE)
     return Started(places, run, environment, listener, agent)
 
 
@@ -88,7 +93,7 @@ def reset_configuration(home: str) -> None:
 def parse_places(arguments: list[str]) -> Places:
     """Read `--in DIR --out DIR`; without them the fixed places of a box."""
     inside, outside = IN_DIRECTORY, OUT_DIRECTORY
-    for name, value in zip(arguments, arguments[1:], strict=False):
+    for name, value in pairwise(arguments):
         if name == "--in":
             inside = value
         elif name == "--out":

@@ -112,4 +112,3 @@ def decide_hang(turn: Turn, settings: RunSettings, now: float) -> str | None:
 def acks_for(works: list[Work], state: str) -> list[Ack]:
     """One ack per row of these works."""
     return [Ack(row.seq, row.attempt, state) for work in works for row in work.rows]
-

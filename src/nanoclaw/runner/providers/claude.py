@@ -12,14 +12,13 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
-from typing import cast
 
 from nanoclaw.runner.prompt import new_conversation
 from nanoclaw.runner.providers.base import Event, Exited
 from nanoclaw.runner.providers.claude_stream import ClaudeStream, Hopeless, SessionGone
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-LOOK_SECONDS = 0.02
+KILLED_SECONDS = 1.0
 
 Agent = subprocess.Popen[bytes]
 
@@ -69,8 +68,7 @@ class ClaudeProvider:
         self._lines = asyncio.Queue()
         lines = self._lines
         self._stdout, _ = await loop.connect_read_pipe(lambda: Lines(lines), self._agent.stdout)
-        transport, _ = await loop.connect_write_pipe(asyncio.Protocol, self._agent.stdin)
-        self._stdin = cast("asyncio.WriteTransport", transport)
+        self._stdin, _ = await loop.connect_write_pipe(asyncio.Protocol, self._agent.stdin)
 
     def push(self, prompt: str, uuid: str) -> None:
         """Write one user message."""
@@ -131,15 +129,9 @@ class ClaudeProvider:
 
     async def _end(self, grace_seconds: float) -> str:
         """Wait for the process, kill its group after the grace; say how it ended."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_seconds
-        while self._agent.poll() is None and loop.time() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
-        if self._agent.poll() is None:
+        if not await self._ended_within(grace_seconds):
             kill_group(self._agent.pid)
-        deadline = loop.time() + 1.0
-        while self._agent.poll() is None and loop.time() < deadline:
-            await asyncio.sleep(LOOK_SECONDS)
+            await self._ended_within(KILLED_SECONDS)
         for transport in (self._stdin, self._stdout):
             if transport is not None:
                 transport.close()
@@ -147,6 +139,23 @@ class ClaudeProvider:
         if code is None:
             return "it did not die"
         return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    async def _ended_within(self, seconds: float) -> bool:
+        if self._agent.poll() is not None:
+            return True
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        process = os.pidfd_open(self._agent.pid)
+        loop.add_reader(process, ended.set)
+        try:
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        except TimeoutError:
+            return False
+        finally:
+            loop.remove_reader(process)
+            os.close(process)
+        return self._agent.poll() is not None
 
 
 def kill_group(pid: int) -> None:

@@ -15,10 +15,15 @@ def decide_failure(status: int | None, message: str, covers: tuple[str, ...]) ->
     lowered = message.lower()
     detail = shorten(message)
     if any(mark in lowered for mark in TOO_LONG) or status == 413:
-        words = "This conversation has grown too long for the model. Send your message again: it starts a new one."
+        words = (
+            "This conversation has grown too long for the model. Send your message again: it starts a new one. "
+            "If that fails too, CLAUDE.local.md in the group's folder has grown too long: shorten it."
+        )
         return Failure(words, retryable=False, covers=covers, forget=True)
     if any(mark in lowered for mark in NO_CREDIT) or status == 402:
-        words = f"The model API says that the account has no credit. Add credit, then send the message again. ({detail})"
+        words = (
+            f"The model API says that the account has no credit. Add credit, then send the message again. ({detail})"
+        )
         return Failure(words, retryable=False, covers=covers)
     if status == 401 or "authentication" in lowered:
         words = "The model API did not accept the key (401). Set a valid one with: nanoclaw vault set anthropic"
