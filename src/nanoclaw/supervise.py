@@ -7,6 +7,7 @@ host's. A first SIGTERM or SIGINT stops gracefully; a second ends the process at
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,7 @@ from nanoclaw.log import Log
 P = ParamSpec("P")
 T = TypeVar("T")
 
+STOP_SECONDS = 5.0  # what work that is under way at a stop has left, once the runs are drained
 WORKERS = 8  # threads for mailbox files and other blocking work
 
 
@@ -39,17 +41,29 @@ class ThreadBlocking:
 class Supervisor:
     """Owns every task of the host."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, stop_seconds: float = STOP_SECONDS) -> None:
         self.stop = asyncio.Event()
         self._log = log
+        self._stop_seconds = stop_seconds
         self._group: asyncio.TaskGroup | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ending = False
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Start `work` in the host's TaskGroup; an error that leaves it stops the host."""
+        """Start `work` in the host's TaskGroup; an error that leaves it stops the host. While it ends, nothing starts."""
         if self._group is None:
             work.close()
             raise RuntimeError("the supervisor is not running")
-        self._group.create_task(work, name=name)
+        if self._ending:
+            work.close()
+            return
+        try:
+            task = self._group.create_task(work, name=name)
+        except RuntimeError:  # the group ends for an error, which is the one to be told
+            work.close()
+            return
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(
         self,
@@ -63,9 +77,9 @@ class Supervisor:
             loop.add_signal_handler(number, self._signalled, asked, number)
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._group, self._ending = group, False
                 for name, service in services.items():
-                    group.create_task(service(self.stop), name=name)
+                    self.spawn(service(self.stop), name)
                 group.create_task(self._drain(asked, drain), name="drain")
         finally:
             self._group = None
@@ -77,6 +91,14 @@ class Supervisor:
         self._log.info("host.stop_requested")
         await drain()
         self.stop.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_seconds):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        self._ending = True
+        for task in self._tasks:  # a platform that never answers, a disk that stays full: what is written is written
+            self._log.warning("task.cancelled", task=task.get_name())
+            task.cancel()
 
     def request_stop(self) -> None:
         """Stop gracefully, as SIGTERM does."""
