@@ -53,8 +53,8 @@ class LiveHost:
                 stdout=log,
                 stderr=log,
             )
-        wait_until(lambda: self.process.poll() is not None or self._answers(), "a host", 15)
-        if self.process.poll() is not None and not crash_at:
+        wait_until(lambda: self.is_dead() or self._answers(), "a host", 15)
+        if self.is_dead() and not crash_at:
             raise AssertionError(f"the host did not start:\n{self.log()[-2000:]}")
         return self
 
@@ -72,6 +72,9 @@ class LiveHost:
                 chat.close()
             self.chats.clear()
         return True
+
+    def is_dead(self) -> bool:
+        return self.process is None or self.process.poll() is not None
 
     def kill(self) -> None:
         """SIGKILL, as a power cut for the process."""

@@ -11,7 +11,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from nanoclaw.config import Config
 from nanoclaw.gateway.client import GatewayFds, SpawnGateway, gateway_command
 from nanoclaw.log import Log
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, launch
-from nanoclaw.sandbox.spec import Interpreter
+from nanoclaw.sandbox.spec import own_interpreter
 from nanoclaw.supervise import wait_first
 
 SOURCE = Path(nanoclaw.__file__).resolve().parent
@@ -40,13 +39,6 @@ class ChildPython:
     program: str
     path: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
-
-
-def own_interpreter() -> Interpreter:
-    """Return this process's Python, with its prefix when it lies outside /usr."""
-    prefix = Path(sys.base_prefix).resolve()
-    program = prefix / "bin" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
-    return Interpreter(program, None if prefix.is_relative_to("/usr") else prefix)
 
 
 def stage_python(staging: Staging) -> ChildPython:

@@ -47,7 +47,8 @@ from nanoclaw.gateway.client import GatewayClient, open_admin_socket
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import Log, open_log
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import Limits, find_interpreter
+from nanoclaw.sandbox.spec import Interpreter, Limits, find_interpreter
+from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
@@ -171,6 +172,7 @@ class Host:
     deliver: Deliver
     sweep: Sweep
     admin: AdminServer
+    watchdog: DiskWatchdog
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
@@ -183,6 +185,7 @@ class Host:
                 "terminal": lambda stop: self._when(ready, stop, self.terminal.run(self.receiver, stop)),
                 "sweep": lambda stop: self._when(ready, stop, self.sweep.run(stop)),
                 "admin": self.admin.run,
+                "watchdog": self.watchdog.run,
             },
             self._drain,
         )
@@ -218,9 +221,21 @@ class Host:
             self.means.log.warning("host.drain_timed_out", runs=len(self.live))
 
 
+async def find_sandbox(means: Means) -> tuple[BubblewrapRuntime, Interpreter]:
+    """Return what starts boxes here, tried once. Raises OperatorError with what mends it."""
+    try:
+        interpreter = find_interpreter()
+        runtime = BubblewrapRuntime(means.config.paths.data / "boxes", interpreter)
+        await means.blocking(runtime.check)
+    except SandboxError as error:
+        raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
+    return runtime, interpreter
+
+
 async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Host:
     """Build the parts; raises OperatorError with what mends it."""
     config, log, tables, store = means.config, means.log, means.tables, means.store
+    runtime, interpreter = await find_sandbox(means)
     # channels
     rehearsal = Rehearsal(config, log)
     terminal = TerminalChannel(
@@ -234,23 +249,24 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     channels: dict[str, Channel] = {terminal.name: terminal}
     notify = Notify(store, tables, channels, {terminal.name: terminal.changed}, supervisor.spawn)
     # gateway
+    try:
+        spawner, admin_listener = gateway_spawner(config), open_admin_socket(config.paths.gateway_socket)
+    except OSError as error:
+        raise OperatorError(
+            f"the gateway's folder or socket cannot be made: {error}. Check {config.paths.home}"
+        ) from error
     gateway = GatewayClient(
-        gateway_spawner(config),
-        open_admin_socket(config.paths.gateway_socket),
+        spawner,
+        admin_listener,
         on_event=lambda event: log.info("gateway.told", event_kind=type(event).__name__),
-        on_log=lambda line: log.warning("gateway.said", line=line),
+        on_log=lambda line: log.warning("gateway.logged", line=line),
         on_model_key=rehearsal.model_key,
     )
     rehearsal.announce = gateway.set_rehearsal
     # sandbox
-    try:
-        interpreter = find_interpreter()
-        runtime = BubblewrapRuntime(config.paths.data / "boxes", interpreter)
-        await means.blocking(runtime.check)
-    except SandboxError as error:
-        raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
     agent_binary = find_agent_binary(config)
-    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits())
+    watchdog = DiskWatchdog(means.clock, log)
+    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog)
     # the data path
     live = LiveRuns()
     collect = Collect(tables, Requests(tables, {}), means.clock.now_ms)
@@ -299,5 +315,18 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         config.paths.admin_socket, resources, config.uid, log, lambda work: supervisor.spawn(work, "admin client")
     )
     return Host(
-        means, supervisor, gateway, rehearsal, runtime, terminal, receiver, live, runs, wake, deliver, sweep, admin
+        means,
+        supervisor,
+        gateway,
+        rehearsal,
+        runtime,
+        terminal,
+        receiver,
+        live,
+        runs,
+        wake,
+        deliver,
+        sweep,
+        admin,
+        watchdog,
     )

@@ -12,7 +12,6 @@ from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
 from tests.live import Chat, LiveHost, live_home, wait_until
 
 
-
 @pytest.fixture
 def host(tmp_path: Path) -> Iterator[LiveHost]:
     yield from live_home(tmp_path)
@@ -25,8 +24,7 @@ def ask_through_a_crash(host: LiveHost, point: str, text: str) -> Chat:
     with contextlib.suppress(OSError):
         asking.say(text, "the-question")
         asking.settle("the-question", 20)
-    assert host.process is not None
-    wait_until(lambda: host.process.poll() is not None, f"the host to die at {point}", 20)
+    wait_until(host.is_dead, f"the host to die at {point}", 20)
     host.start()
     again = Chat(host, after=0)
     again.ask(text, "the-question")

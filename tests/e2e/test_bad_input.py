@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.live import Chat, LiveHost, live_home, wait_until
+from tests.live import Chat, LiveHost, live_home
 
 
-def run_up(home: Path, path: str | None = None, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run_up(home: Path, prefix: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """Run `nanoclaw up` where it must refuse; return what it said."""
-    environment = {"PATH": path or os.environ["PATH"], "NANOCLAW_HOME": str(home)}
+    environment = {"PATH": os.environ["PATH"], "NANOCLAW_HOME": str(home)}
     command = [*prefix, sys.executable, "-m", "nanoclaw.cli.main", "up"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
 
@@ -57,26 +57,28 @@ def test_an_agent_cli_that_hangs_is_ended_and_its_message_tried_again(host: Live
     assert chat.outcome("slow") == "replied"
 
 
-@pytest.mark.parametrize(
-    "attack",
-    [
-        pytest.param("head -c 100000 /dev/urandom > /session/out/outbound.db", id="garbage"),
-        pytest.param("truncate -s 200M /session/out/outbound.db", id="huge"),
-        pytest.param(
-            "python3 -c \"import sqlite3; c = sqlite3.connect('/session/out/outbound.db'); "
-            "c.execute('DROP TABLE acks'); c.execute('CREATE VIEW acks AS WITH RECURSIVE n(i) AS "
-            "(SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n'); c.commit()\"",
-            id="endless_view",
-        ),
-    ],
+GARBAGE = "head -c 100000 /dev/urandom > /session/out/outbound.db"
+HUGE = "truncate -s 200M /session/out/outbound.db"
+ENDLESS_VIEW = (
+    "python3 -c \"import sqlite3; c = sqlite3.connect('/session/out/outbound.db', isolation_level=None); "
+    "c.execute('PRAGMA journal_mode=PERSIST'); c.execute('DROP TABLE acks'); c.execute('CREATE VIEW acks AS "
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT i FROM n')\""
 )
-def test_a_mailbox_the_agent_broke_ends_the_run_and_the_chat_is_told(attack: str, host: LiveHost) -> None:
+
+
+@pytest.mark.parametrize("attack", [HUGE, ENDLESS_VIEW], ids=["huge", "endless_view"])
+def test_a_mailbox_the_agent_broke_ends_that_run_and_the_next_attempt_answers(attack: str, host: LiveHost) -> None:
     host.start()
     chat = Chat(host)
-    chat.say(f"run: {attack}; sleep 2", "attack")
-    wait_until(lambda: host.events("run.ended"), "the run to be ended")
+    chat.say(f"run: test -e once || {{ touch once; {attack}; sleep 3; }}; echo whole", "attack")
+    assert "whole" in chat.settle("attack", 60)
     assert "why=fault" in host.events("run.ended")[0]
-    assert "trusted" in chat.settle("attack", 90)
+
+
+def test_a_mailbox_the_agent_breaks_each_time_is_told_in_the_chat(host: LiveHost) -> None:
+    host.start()
+    chat = Chat(host)
+    assert "could not be trusted" in chat.ask(f"run: {GARBAGE}; sleep 3", "attack", 90)
     assert chat.outcome("attack") == "failed"
     assert chat.ask("say: alive", "good", 40) == "alive"
 
@@ -87,15 +89,16 @@ def test_a_journal_that_names_a_host_file_deletes_nothing(host: LiveHost, tmp_pa
     victim.write_text("precious")
     victim.chmod(0o666)
     forge = (
-        "import struct; name=b'%s'; magic=bytes.fromhex('d9d505f920a163d7'); "
+        "import struct; name=b'NAME'; magic=bytes.fromhex('d9d505f920a163d7'); "
         "page=b'\\0'*512; head=magic+struct.pack('>IIIII',0,0,1,512,4096); "
         "tail=struct.pack('>I',1)+name+struct.pack('>II',len(name),sum(name))+magic; "
         "open('/session/out/outbound.db-journal','r+b').write(head.ljust(512,b'\\0')+tail)"
-    ) % str(victim)
+    ).replace("NAME", str(victim))
+    once = "test -e once || { touch once; kill -9 $(pgrep -f ^/usr/bin/python3.*/opt/nanoclaw); }"
     chat = Chat(host)
-    chat.say(f'run: python3 -c "{forge}"; kill -9 $(pgrep -f /opt/nanoclaw | head -1); sleep 5', "attack")
-    wait_until(lambda: host.events("run.ended"), "the run to be ended")
-    assert chat.ask("say: alive", "good", 90).endswith("alive")
+    chat.say(f'run: python3 -c "{forge}"; {once}; echo end', "attack")
+    assert "end" in chat.settle("attack", 60)
+    assert "why=box_died" in host.events("run.ended")[0]
     assert victim.read_text() == "precious"
 
 
@@ -134,7 +137,7 @@ def test_a_corrupt_database_is_refused_with_what_mends_it(host: LiveHost) -> Non
     database.write_bytes(raw)
     said = run_up(host.home)
     assert said.returncode == 2
-    assert "damaged" in said.stderr
+    assert "is damaged" in said.stderr
     assert "mv " in said.stderr
     assert database.read_bytes() == bytes(raw)
 
@@ -152,7 +155,10 @@ def test_a_database_of_a_newer_version_is_refused_untouched(host: LiveHost) -> N
 
 
 def test_a_missing_bubblewrap_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
-    said = run_up(tmp_path / "home", path=str(tmp_path))
+    if os.geteuid() != 0:
+        pytest.skip("needs root to hide bwrap from one process: sudo ./nanoclaw.sh test")
+    hide = 'mount --bind /dev/null "$(command -v bwrap)"; exec "$@"'
+    said = run_up(tmp_path / "home", prefix=("unshare", "--mount", "sh", "-c", hide, "sh"))
     assert said.returncode == 2
     assert "bubblewrap" in said.stderr
     assert "install" in said.stderr
@@ -211,14 +217,30 @@ def test_a_full_disk_is_told_and_with_space_again_nothing_was_lost(mounted: Path
         assert host.process.poll() is None
 
 
+# A user namespace that maps every uid, so that all works in it as for root but for this one sysctl.
+FORBID = """
+import ctypes, os, sys
+ready, go = os.pipe()
+me = os.getpid()
+if os.fork() == 0:
+    os.read(ready, 1)
+    for kind in ("uid", "gid"):
+        with open(f"/proc/{me}/{kind}_map", "w") as table:
+            table.write("0 0 4294967294")
+    os._exit(0)
+assert ctypes.CDLL(None).unshare(0x10000000) == 0
+os.write(go, b"x")
+os.wait()
+with open("/proc/sys/user/max_user_namespaces", "w") as limit:
+    limit.write("0")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
 def test_user_namespaces_forbidden_is_said_with_what_allows_them(tmp_path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("needs root to forbid namespaces for a while: sudo ./nanoclaw.sh test")
-    forbid = "echo 0 > /proc/sys/user/max_user_namespaces; exec \"$@\""
-    prefix = ("unshare", "--user", "--map-root-user", "--map-users=auto", "sh", "-c", forbid, "sh")
-    probe = subprocess.run([*prefix, "true"], capture_output=True, check=False)
-    if probe.returncode != 0:
-        prefix = ("unshare", "--user", "--map-root-user", "sh", "-c", forbid, "sh")
-    said = run_up(tmp_path / "home", prefix=prefix)
+        pytest.skip("needs root to forbid namespaces for one process: sudo ./nanoclaw.sh test")
+    said = run_up(tmp_path / "home", prefix=(sys.executable, "-c", FORBID))
     assert said.returncode == 2
     assert "user namespaces" in said.stderr
+    assert "sysctl" in said.stderr

@@ -38,7 +38,7 @@ def test_every_process_of_a_box_is_without_rights_seen_from_outside(shared_host:
 
 
 def test_the_kernels_settings_cannot_be_opened_for_writing(shared_host: LiveHost) -> None:
-    probe = "python3 -c 'open(\"/proc/sys/kernel/core_pattern\", \"r+\")'"
+    probe = 'python3 -c \'open("/proc/sys/kernel/core_pattern", "r+")\''
     assert "Permission denied" in Chat(shared_host).ask(f"run: {probe} 2>&1 | tail -1", "core")
 
 
@@ -53,7 +53,7 @@ def test_nothing_outside_is_reached_and_every_try_is_in_the_audit(shared_host: L
 
 
 def test_a_direct_connection_has_no_way_out(shared_host: LiveHost) -> None:
-    code = "import socket; socket.create_connection((\"1.1.1.1\", 53), 3)"
+    code = 'import socket; socket.create_connection(("1.1.1.1", 53), 3)'
     assert "unreachable" in Chat(shared_host).ask(f"run: python3 -c '{code}' 2>&1 | tail -1", "raw").lower()
 
 

@@ -38,6 +38,7 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.spec import Interpreter, Limits
+from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import FOLDER, Operator, make_defaults
 from nanoclaw.store.migrate import open_store
@@ -134,7 +135,9 @@ class World:
         gateway = cast(GatewayClient, self.gateway)
         source = Path(nanoclaw.__file__).parent
         interpreter = Interpreter(Path("/usr/bin/python3"))
-        starter = Starter(self.means, BoxParts(self.runtime, gateway, interpreter, None, source, Limits()))
+        watchdog = DiskWatchdog(home.clock, log)
+        parts = BoxParts(self.runtime, gateway, interpreter, None, source, Limits(), watchdog)
+        starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel}
         self.changed: list[str] = []
         notify = Notify(self.store, self.tables, channels, {CHANNEL: self.changed.append}, self.spawn)

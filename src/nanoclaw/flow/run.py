@@ -139,6 +139,7 @@ class RunKeeper:
             async with run.collecting:
                 await self._finish(run, end, run.detail or detail)
         finally:
+            self._starter.forget(run.box)
             self._live.remove(run)
             self.wake(run.session)
 

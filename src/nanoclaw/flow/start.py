@@ -24,6 +24,7 @@ from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox, RunRow, create_mailbox
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Runtime
 from nanoclaw.sandbox.spec import BoxInputs, Interpreter, Limits, build_spec
+from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.sessions import Session
@@ -53,6 +54,7 @@ class BoxParts:
     agent_binary: Path | None
     source: Path  # src/nanoclaw, whose contract and runner are mounted in every box
     limits: Limits
+    watchdog: DiskWatchdog
 
 
 class Starter:
@@ -79,6 +81,7 @@ class Starter:
         box = await parts.runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         await self._open_gateway(plan, box)
         box.release()
+        parts.watchdog.watch(box, (places.workspace, places.home, mailbox.outbox), parts.limits.disk_bytes)
         now = means.clock.monotonic()
         means.reached("wake.released")
         return LiveRun(
@@ -94,6 +97,10 @@ class Starter:
             used_at=now,
             claimed=len(plan.claimed.rows),
         )
+
+    def forget(self, box: Box) -> None:
+        """A box is gone: its folders are watched no more."""
+        self._parts.watchdog.forget(box)
 
     async def recover(self, group: AgentGroup, mailbox: Mailbox, label: BoxLabel, places: Places) -> None:
         """Let SQLite roll a hot journal back in a throw-away box over the same two files. Raises SandboxError."""

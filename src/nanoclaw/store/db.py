@@ -72,11 +72,11 @@ class Store:
 
     def close(self) -> None:
         """Finish what was handed in and close every connection."""
-        self._jobs.put(None)
-        self._writer.join()
         self._readers.shutdown(wait=True)
         for connection in self._open_readers:
             connection.close()
+        self._jobs.put(None)  # the writer last: the last connection to close folds the WAL into the database
+        self._writer.join()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
