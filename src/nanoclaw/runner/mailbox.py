@@ -167,9 +167,15 @@ def open_outbound(path: str) -> sqlite3.Connection:
 
 
 def recover(path: str) -> None:
-    """Roll back a journal left hot by a killed runner; the host may not do it (architecture section 6)."""
-    connection = open_outbound(path)
+    """Roll back a journal left hot by a killed runner; the host may not do it (architecture section 6).
+
+    The journal is a file bind that cannot be unlinked, and SQLite ends a rollback by its journal mode, which it only
+    learns afterwards: in exclusive mode it truncates instead.
+    """
+    connection = sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=5.0, isolation_level=None)
     try:
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
+        connection.execute("PRAGMA journal_mode=PERSIST")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(HIGHEST_SEQ)
         connection.execute("COMMIT")
