@@ -50,7 +50,7 @@ class Supervisor:
         self._ending = False
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Start `work` in the host's TaskGroup; an error that leaves it stops the host. While it ends, nothing starts."""
+        """Start `work` in the host's TaskGroup; an error that leaves it stops the host. At its end nothing starts."""
         if self._group is None:
             work.close()
             raise RuntimeError("the supervisor is not running")
