@@ -20,8 +20,8 @@ import nanoclaw
 from nanoclaw.config import Config
 from nanoclaw.gateway.client import GatewayFds, SpawnGateway, gateway_command
 from nanoclaw.log import Log
-from nanoclaw.sandbox.plan import LaunchPlan, Staging, launch
-from nanoclaw.sandbox.spec import own_interpreter
+from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
+from nanoclaw.sandbox.spec import Interpreter, own_interpreter
 from nanoclaw.supervise import wait_first
 
 SOURCE = Path(nanoclaw.__file__).resolve().parent
@@ -30,6 +30,7 @@ REHEARSAL_BOOT = (
     "import runpy; runpy.run_module('nanoclaw.rehearsal', run_name='__main__', alter_sys=True)"
 )
 RESTART_SECONDS = 1.0
+IN_EVERY_BOX = ("contract", "runner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,31 @@ def _launch(
         )
     stdio = (subprocess.DEVNULL, subprocess.DEVNULL, subprocess.PIPE)
     return launch(plan, own_interpreter(), keep, stdio)
+
+
+def compile_runner(interpreter: Interpreter) -> None:
+    """Compile what every box imports, with the Python of the boxes; a box cannot (its mounts are read-only).
+
+    Without it each start of a box compiles 2,000 lines afresh (60 ms). What is up to date is left; a clone that
+    cannot be written is left as it is. Blocks for 50-300 ms.
+    """
+    subprocess.run(
+        [
+            str(interpreter.program),
+            "-I",
+            "-S",
+            "-m",
+            "compileall",
+            "-q",
+            *(str(SOURCE / part) for part in IN_EVERY_BOX),
+        ],
+        env=host_environment(interpreter),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+        timeout=60,
+    )
 
 
 class Rehearsal:

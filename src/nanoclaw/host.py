@@ -26,7 +26,7 @@ from nanoclaw.admin.server import AdminServer
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
-from nanoclaw.children import SOURCE, Rehearsal, gateway_spawner
+from nanoclaw.children import SOURCE, Rehearsal, compile_runner, gateway_spawner
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config
 from nanoclaw.domain.session import RunEnd
@@ -164,6 +164,7 @@ class Host:
     gateway: GatewayClient
     rehearsal: Rehearsal
     runtime: BubblewrapRuntime
+    interpreter: Interpreter
     terminal: TerminalChannel
     receiver: Receiver
     live: LiveRuns
@@ -186,6 +187,7 @@ class Host:
                 "sweep": lambda stop: self._when(ready, stop, self.sweep.run(stop)),
                 "admin": self.admin.run,
                 "watchdog": self.watchdog.run,
+                "compile": lambda _: self.means.blocking(compile_runner, self.interpreter),
             },
             self._drain,
         )
@@ -320,6 +322,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         gateway,
         rehearsal,
         runtime,
+        interpreter,
         terminal,
         receiver,
         live,
