@@ -74,14 +74,14 @@ def test_every_other_message_is_a_fault(bad: tuple[object, ...]) -> None:
         parse_message(bad, 0)
 
 
-def test_numbers_only_grow() -> None:
+def test_the_numbers_of_rows_only_grow() -> None:
     assert parse_message(row(b'{"text":"x"}', seq=9), 7).seq == 9
     for seq in (7, 5):
         with pytest.raises(AgentFault, match="after 7"):
             parse_message(row(b'{"text":"x"}', seq=seq), 7)
 
 
-def test_acks_are_typed() -> None:
+def test_acks_are_given_their_types() -> None:
     assert parse_ack((3, 4, 1, b"finished", b"7-1"), 2) == OutAck(3, 4, 1, AckState.FINISHED, "7-1")
     for bad in (
         (2, 4, 1, b"taken", b"t"), (3, 4, 1, b"gone", b"t"), (3, 4, 1, "taken", b"t"),
