@@ -17,7 +17,7 @@ from pathlib import Path
 from nanoclaw.contract.message import RunSettings, to_json
 from nanoclaw.domain.session import SessionId
 from nanoclaw.flow.claim import Claimed, claim
-from nanoclaw.flow.compose import Places, prepare_places
+from nanoclaw.flow.compose import Places, mark_boot, prepare_places
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.gateway.client import GatewayClient, Grant
@@ -137,13 +137,14 @@ class Starter:
     def _prepare(self, plan: StartPlan) -> tuple[Mailbox, Places]:
         config = self._means.config
         with self._preparing:
-            places = prepare_places(config, plan.group, plan.session.id)
+            places = prepare_places(config, plan.group, plan.session.id, plan.destinations)
         uid = config.box_uid(plan.group.number)
         directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
         settings = to_json(self._settings(plan))
         mailbox = create_mailbox(directory, RunRow(plan.fence, plan.session.id, settings), uid, uid)
         mailbox.put_destinations([DestinationRow(d.name, d.kind, d.display_name) for d in plan.destinations])
         mailbox.project(plan.claimed.rows)
+        mark_boot(directory)
         return mailbox, places
 
     def _settings(self, plan: StartPlan) -> RunSettings:
@@ -156,7 +157,7 @@ class Starter:
             home="/home/agent",
             instructions=INSTRUCTIONS,
             model_url=MODEL_URL,
-            continuation=plan.session.continuation,
+            continuation=plan.session.continuation or None,  # '' : the runner found it unusable
             first_seq=last + 1 if last % 2 == 0 else last + 2,
             model=settings.model or plan.group.model,
             effort=plan.group.effort,

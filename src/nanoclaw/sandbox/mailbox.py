@@ -310,8 +310,9 @@ def _fault_of(error: Exception) -> AgentFault:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF == sqlite3.SQLITE_BUSY:
         return MailboxBusy("The sandbox holds a lock on outbound.db.")
-    if code == sqlite3.SQLITE_READONLY_ROLLBACK:
-        return MailboxBusy("A transaction in outbound.db was left half done.")
+    if code is not None and code & 0xFF == sqlite3.SQLITE_READONLY:
+        # a reader that may not write sees this for a journal left hot, and while the box just begins a commit
+        return MailboxBusy("A transaction in outbound.db is half done.")
     if code is not None and code & 0xFF == sqlite3.SQLITE_INTERRUPT:
         return AgentFault("outbound.db took too long to read")
     return AgentFault(f"outbound.db cannot be read: {type(error).__name__} {code or ''}".rstrip())
