@@ -113,16 +113,20 @@ def find_agent_binary(config: Config) -> Path | None:
     return Path(found) if found else None
 
 
-def crash_point(name: str) -> Callable[[str], None]:
-    """Return what kills this process at the named point (`name` or `name:3`); '' never does. For tests/crash."""
-    point, _, count = name.partition(":")
+def crash_point(spec: str) -> Callable[[str], None]:
+    """Return what kills this process at a named point: `name`, or `name:3` for the third time; '' never does.
+
+    `name:1:stop` stops it instead (SIGSTOP), so that a test can kill another process at that point. For tests/crash.
+    """
+    point, _, rest = spec.partition(":")
+    count, _, how = rest.partition(":")
     left = [int(count or 1)]
 
     def reached(here: str) -> None:
         if here == point:
             left[0] -= 1
             if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
 
     return reached
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
 from tests.live import Chat, LiveHost, live_home, wait_until
 
 COMMAND_LINES = {"gateway": "gateway.main", "runner": "python3 -I -S /opt/nanoclaw", "cli": "/opt/agent/claude"}
@@ -42,6 +43,33 @@ def test_one_answer_exactly_once_when_killed_at_work_is_the(part: str, work: str
     assert "\n".join(chat.texts()).count("forty-two") == 1
     assert host.process is not None
     assert host.process.poll() is None
+
+
+WITH_A_BOX = [point for point in HOST_CRASH_POINTS if point.partition(".")[0] in ("collect", "deliver")]
+BEFORE = [point for point in HOST_CRASH_POINTS if point.startswith(("receive.", "wake."))]
+KILLS = [("gateway", point) for point in BEFORE + WITH_A_BOX]
+KILLS += [(part, point) for part in ("runner", "cli") for point in ["wake.released", *WITH_A_BOX]]
+
+
+@pytest.mark.ci  # 24 kills of a few seconds each; the default tier kills at work, above
+@pytest.mark.parametrize(("part", "point"), KILLS)
+def test_one_answer_exactly_once_when_a_part_is_killed_while_the_host_stands_at(
+    part: str, point: str, host: LiveHost
+) -> None:
+    host.start(crash_at=f"{point}:1:stop")
+    chat = Chat(host)
+    chat.say("run: echo forty-two", "question")
+    assert host.process is not None
+    pid = host.process.pid
+    wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", f"a stop at {point}")
+    kill_part(host, part)
+    os.kill(pid, signal.SIGCONT)
+    chat.settle("question", 60)
+    later = Chat(host, after=0)
+    later.read_for(0.3)
+    assert chat.outcome("question") == "replied"
+    assert chat.texts() == ["forty-two"]
+    assert later.texts() == ["forty-two"]
 
 
 def numbers(chat: Chat) -> list[int]:
