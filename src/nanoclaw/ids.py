@@ -10,6 +10,7 @@ from ulid import ULID
 from nanoclaw.clock import Clock
 
 RANDOM_BITS = 80
+STEP_BITS = 40  # the step over a clock that stands still: random, for the life before may have made ids after `floor`
 
 
 class UlidSource:
@@ -24,5 +25,5 @@ class UlidSource:
         """Return an id greater than every one before."""
         with self._lock:
             fresh = self._clock.now_ms() << RANDOM_BITS | secrets.randbits(RANDOM_BITS - 1)
-            self._last = max(fresh, self._last + 1)
+            self._last = max(fresh, self._last + 1 + secrets.randbits(STEP_BITS))
             return str(ULID.from_int(self._last))

@@ -39,6 +39,15 @@ def test_ids_go_on_after_those_of_the_life_before() -> None:
     assert last < after() < after()
 
 
+def test_two_lives_that_go_on_after_the_same_id_make_different_ones() -> None:
+    """The floor is that of one table: the life before may have made ids after it, for others."""
+    clock = ManualClock()
+    floor = UlidSource(clock)()
+    clock.set_back(3600)
+    lives = [UlidSource(clock, floor) for _ in range(2)]
+    assert not {lives[0]() for _ in range(1000)} & {lives[1]() for _ in range(1000)}
+
+
 def test_threads_never_get_the_same_id() -> None:
     new_id = UlidSource(ManualClock())
     made: list[list[str]] = [[] for _ in range(4)]
