@@ -15,8 +15,8 @@ async def test_replies_of_one_turn_arrive_in_order(tmp_path: Path) -> None:
         world.script.replies(*texts)
         await chat.says("tell me")
         await chat.hears(*texts)
-        orders = await world.rows("SELECT text FROM outbox ORDER BY sent_order")
         await world.quiet()
+        orders = await world.rows("SELECT text FROM outbox ORDER BY sent_order")
         assert [text for (text,) in orders] == texts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -46,8 +47,18 @@ async def test_a_second_message_goes_to_the_box_that_is_there(tmp_path: Path) ->
         assert len(world.boxes) == 1
 
 
+async def test_many_first_messages_at_once_share_one_workspace_and_none_waits_for_a_back_off(tmp_path: Path) -> None:
+    """In a fresh home each start wants the workspace of the agent group made first."""
+    async with open_world(tmp_path) as world:
+        chats = [await world.chat(f"chat {number}") for number in range(8)]
+        await asyncio.gather(*(chat.says("hi") for chat in chats))
+        for chat in chats:
+            await chat.hears("you said: hi")
+        assert {row.attempt for box in world.boxes for row in box.seen} == {1}
+        assert [path.name for path in (tmp_path / "groups").iterdir()] == ["main"]
+
+
 async def test_two_chats_at_once_run_in_two_boxes(tmp_path: Path) -> None:
-    """In a fresh home: both want the workspace of their agent group made first."""
     async with open_world(tmp_path) as world:
         family, work = await world.chat("family"), await world.chat("work")
         world.runtime.script_for("family").hangs()
