@@ -94,9 +94,9 @@ def test_a_journal_that_names_a_host_file_deletes_nothing(host: LiveHost, tmp_pa
         "tail=struct.pack('>I',1)+name+struct.pack('>II',len(name),sum(name))+magic; "
         "open('/session/out/outbound.db-journal','r+b').write(head.ljust(512,b'\\0')+tail)"
     ).replace("NAME", str(victim))
-    once = "test -e once || { touch once; kill -9 $(pgrep -f ^/usr/bin/python3.*/opt/nanoclaw); }"
+    kill = "kill -9 $(pgrep -f ^/usr/bin/python3.*/opt/nanoclaw)"
     chat = Chat(host)
-    chat.say(f'run: python3 -c "{forge}"; {once}; echo end', "attack")
+    chat.say(f'run: test -e once || {{ touch once; python3 -c "{forge}"; {kill}; }}; echo end', "attack")
     assert "end" in chat.settle("attack", 60)
     assert "why=box_died" in host.events("run.ended")[0]
     assert victim.read_text() == "precious"
