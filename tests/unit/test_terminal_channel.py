@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tests.unit.terminal_house import Line, open_house
@@ -39,6 +40,26 @@ async def test_a_message_said_again_after_a_reconnect_is_accepted_once_and_answe
         assert (await again.hears())["text"] == "hello"
         assert (await again.hears())["type"] == "settled"
         assert len(house.host.heard) == 1
+
+
+async def test_what_was_sent_before_a_message_was_known_to_be_answered_is_shown_again_when_it_settles(
+    tmp_path: Path,
+) -> None:
+    async with open_house(tmp_path) as house:
+        house.host.answer("before anybody asked", "M1", "M2")
+        ada, script = await house.connects(hello={"recent": 0}), await house.connects(hello={"recent": 0})
+        await ada.says("long work", "a")
+        await script.says("and this", "b")
+        house.host.answer("at it", "M1")  # said in the turn that M2 is folded into, and not yet known to answer it
+        house.channel.changed("local")
+        assert (await script.hears())["answers"] == ["M1"]
+        chat, sent = house.host.sent[-1]
+        house.host.sent[-1] = (chat, replace(sent, answers=("M1", "M2")))
+        house.host.outcomes |= {"M1": "replied", "M2": "replied"}
+        house.channel.changed("local")
+        again = await script.hears()
+        assert (again["id"], again["answers"]) == (sent.id, ["M1", "M2"])
+        assert await script.hears() == {"type": "settled", "message": "M2", "outcome": "replied"}
 
 
 async def test_a_client_that_was_away_gets_what_it_missed_and_nothing_twice(tmp_path: Path) -> None:

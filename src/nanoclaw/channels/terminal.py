@@ -224,7 +224,7 @@ class _Client:
         self._reader = reader
         self._writer = writer
         self._cursor: int | None = None  # None until hello, or the first message, says where to begin
-        self._awaited: dict[str, bool] = {}  # message -> whether it was said before, so its answers are shown again
+        self._awaited: dict[str, int] = {}  # message -> the order after which its answers may lie
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._ended = False
@@ -295,7 +295,7 @@ class _Client:
             except NanoClawError as error:
                 await self.tell(Refused(word.client_id, f"The message was not saved: {error}"))
                 return
-            self._awaited[message] = not fresh
+            self._awaited[message] = self._cursor if fresh else 0
             await self.tell(Accepted(word.client_id, message))
         self.wake()
 
@@ -323,14 +323,16 @@ class _Client:
                 await self._show(delivery)
             self._cursor = page[-1].order
         for message, outcome in ended:
-            if self._awaited.pop(message):
-                await self._show_again(message, begun_at)
+            await self._show_again(message, self._awaited.pop(message), begun_at)
             await self.tell(Settled(message, outcome))
 
-    async def _show_again(self, message: str, until: int) -> None:
-        """Show what answered a message that was said before, up to where this connection began."""
+    async def _show_again(self, message: str, after: int, until: int) -> None:
+        """Show the answers to a message that were sent when this client, or anybody, did not know them as such.
+
+        It was said before on another connection, or its turn was under way; clients drop what they have shown.
+        """
         for delivery in await self._feed.deliveries_for(message):
-            if delivery.order <= until:
+            if after < delivery.order <= until:
                 await self._show(delivery)
 
     async def _show(self, delivery: FeedDelivery) -> None:
