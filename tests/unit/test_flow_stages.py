@@ -1,0 +1,91 @@
+"""Single stages over a real store: new terminal chats, requests with a handler, the sweep as a service."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from pathlib import Path
+from typing import cast
+
+from nanoclaw.channels.base import Incoming
+from nanoclaw.contract.message import system_from_json
+from nanoclaw.errors import StoreFull
+from nanoclaw.flow.deliver import Deliver
+from nanoclaw.flow.requests import Requests
+from nanoclaw.flow.route import find_chat, find_sender
+from nanoclaw.flow.sweep import Sweep
+from nanoclaw.sandbox.wire import OutRequest
+from tests.flow.world import open_world
+from tests.store.stage import Stage, open_stage
+
+
+def said(sender: str, chat: str) -> Incoming:
+    return Incoming("1", chat, sender, "Somebody", "hi", 0)
+
+
+def find(stage: Stage, channel: str, sender: str, chat: str):
+    return find_chat(stage.connection, stage.tables, channel, said(sender, chat), 0)
+
+
+def test_a_new_chat_of_the_operators_terminal_is_made_once_and_wired_to_the_default_agent() -> None:
+    stage = open_stage()
+    chat = find(stage, "terminal", "uid:0", "garden")
+    assert chat is not None and not chat.is_group and find(stage, "terminal", "uid:0", "garden") == chat
+    (wiring,) = stage.tables.chats.wirings(stage.connection, chat.id)
+    assert wiring.agent_group == stage.agent_group
+    assert stage.tables.chats.destination_name(stage.connection, stage.agent_group, chat.id) == "garden"
+
+
+def test_nobody_else_and_no_other_channel_makes_chats() -> None:
+    stage = open_stage()
+    assert find(stage, "terminal", "uid:4242", "garden") is None
+    assert find(stage, "scripted", "uid:0", "garden") is None
+    assert find_sender(stage.connection, stage.tables, "scripted", said("uid:0", "garden")) is None
+
+
+def test_a_terminal_without_a_default_agent_makes_no_chat() -> None:
+    stage = open_stage()
+    stage.connection.execute("UPDATE agent_groups SET folder = 'elsewhere'")
+    assert find(stage, "terminal", "uid:0", "garden") is None
+
+
+def test_a_request_is_answered_by_its_handler_who_is_told_the_caller_by_the_host() -> None:
+    stage = open_stage()
+    asked: list[tuple[tuple[str, str], str, int]] = []
+
+    def handler(connection: sqlite3.Connection, caller: tuple[str, str], arguments: str, now: int) -> tuple[str, str]:
+        asked.append((caller, arguments, now))
+        return "done", "as you wished"
+
+    requests = Requests(stage.tables, {"wish": handler})
+    caller = (stage.session, stage.agent_group)
+    requests.handle(stage.connection, caller, OutRequest("wish", '{"caller": "somebody else"}'), 7)
+    assert asked == [(caller, '{"caller": "somebody else"}', 7)]
+    (row,) = stage.connection.execute("SELECT kind, trigger, content FROM inbox").fetchall()
+    note = system_from_json(row["content"])
+    assert (row["kind"], row["trigger"], note.action, note.status, note.text) == (
+        "system", 0, "wish", "done", "as you wished"
+    )  # fmt: skip
+
+
+class FullOnce:
+    """Deliveries whose first look meets a full disk."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.second = asyncio.Event()
+
+    async def look(self) -> None:
+        self.looks += 1
+        if self.looks == 1:
+            raise StoreFull("no room")
+        self.second.set()
+
+
+async def test_the_sweep_looks_once_a_second_and_goes_on_when_the_disk_is_full(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        deliver = FullOnce()
+        sweep = Sweep(world.means, world.live, world.runs, world.wake, cast(Deliver, deliver))
+        async with asyncio.timeout(5):
+            await sweep.run(deliver.second)
+        assert deliver.looks == 2 and "store.filled" in world.log_lines.getvalue()
