@@ -45,6 +45,7 @@ def test_a_model_that_fails_is_told_in_the_end(failure: str, words: str, host: L
     says_and_lives(host.start(), f"fail: {failure}", words, 300)
 
 
+@pytest.mark.ci  # a hang, the 5 s of an interrupt and a back-off; the runner's own tests hold the rule each time
 def test_an_agent_cli_that_hangs_is_ended_and_its_message_tried_again(host: LiveHost) -> None:
     host.settings = {"hang_seconds": 2.0}
     host.start()
@@ -75,6 +76,7 @@ def test_a_mailbox_the_agent_broke_ends_that_run_and_the_next_attempt_answers(at
     assert "why=fault" in host.events("run.ended")[0]
 
 
+@pytest.mark.ci  # three attempts with 5 and 20 s between
 def test_a_mailbox_the_agent_breaks_each_time_is_told_in_the_chat(host: LiveHost) -> None:
     host.start()
     chat = Chat(host)
