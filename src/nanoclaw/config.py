@@ -183,7 +183,7 @@ def read_settings(path: Path) -> Settings:
             raise OperatorError(f"{path} has an unknown key {key!r}. Known keys: {', '.join(sorted(known))}")
         if known[key] is float and isinstance(value, int):
             table[key] = float(value)
-        elif not isinstance(value, known[key]):
+        elif type(value) is not known[key]:  # exactly: to Python, true is an int
             raise OperatorError(f"{path}: {key} must be a {known[key].__name__}, not {value!r}")
     return Settings(**table)
 
@@ -214,7 +214,9 @@ def _open_home(home: Path) -> str:
         install = path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
         install = secrets.token_hex(4)
-        path.write_text(install + "\n", encoding="ascii")
+        draft = path.with_suffix(".new")
+        draft.write_text(install + "\n", encoding="ascii")
+        draft.replace(path)  # whole or not at all: a home cut off here is not a damaged one
     if len(install) != 8 or not all(digit in "0123456789abcdef" for digit in install):
         raise OperatorError(f"{path} is damaged. Restore it from a backup, or delete it while no host runs")
     return install

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nanoclaw.config import Settings
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.domain.wiring import AgentGroupId
 from nanoclaw.flow.compose import decide_agent_settings, decide_instructions
@@ -21,14 +22,19 @@ from nanoclaw.store.groups import AgentGroup
 
 def test_a_run_without_a_sign_of_life_for_a_minute_is_ended_at_work_or_not() -> None:
     for claimed in (0, 3):
-        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.0, 600) is None
-        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.1, 600) is RunEnd.LEASE
+        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.0, Settings()) is None
+        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.1, Settings()) is RunEnd.LEASE
 
 
 def test_an_idle_run_is_ended_when_unused_for_long_and_one_at_work_is_not() -> None:
-    assert decide_sweep(RunView(0, alive_at=1000, used_at=400), 1000, 600) is None
-    assert decide_sweep(RunView(0, alive_at=1000, used_at=399), 1000, 600) is RunEnd.IDLE
-    assert decide_sweep(RunView(1, alive_at=1000, used_at=0), 1000, 600) is None
+    assert decide_sweep(RunView(0, alive_at=1000, used_at=400), 1000, Settings()) is None
+    assert decide_sweep(RunView(0, alive_at=1000, used_at=399), 1000, Settings()) is RunEnd.IDLE
+    assert decide_sweep(RunView(1, alive_at=1000, used_at=0), 1000, Settings()) is None
+
+
+def test_a_run_that_works_a_minute_longer_than_a_turn_may_take_is_ended_though_it_shows_signs_of_life() -> None:
+    assert decide_sweep(RunView(1, alive_at=3660, used_at=0), 3660, Settings(turn_seconds=3600.0)) is None
+    assert decide_sweep(RunView(1, alive_at=3661, used_at=0), 3661, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
 
 
 RUNS = st.lists(st.builds(RunView, st.integers(0, 2), st.just(0.0), st.floats(0, 1e6)), max_size=8)

@@ -26,6 +26,7 @@ class RunEnd(StrEnum):
     BOX_DIED = "box_died"  # the box ended by itself
     FAULT = "fault"  # what came out of the box is hostile or broken
     LEASE = "lease"  # no sign of life for 60 s
+    STUCK = "stuck"  # it shows signs of life, but a turn took longer than it may
     MEMORY = "memory"  # the kernel ended it: out of memory
     DISK = "disk"  # the workspace grew over its limit
     NO_START = "no_start"  # the box could not be built

@@ -78,6 +78,7 @@ def describe_end(end: RunEnd, detail: str) -> str:
         RunEnd.BOX_DIED: "the sandbox ended unexpectedly.",
         RunEnd.FAULT: "what came out of the sandbox could not be trusted, so it was ended.",
         RunEnd.LEASE: "the sandbox gave no sign of life for a minute.",
+        RunEnd.STUCK: "the agent worked on it longer than a turn may take.",
         RunEnd.MEMORY: "the agent used more memory than its sandbox may have.",
         RunEnd.DISK: "the agent's files grew over the limit of its workspace. Delete some and send it again.",
         RunEnd.NO_START: "the sandbox could not be started. Run `nanoclaw doctor` to see why.",

@@ -104,6 +104,9 @@ class Deliver:
             platform_id = await self._hand_over(delivery, chat)
         except PlatformError as error:
             await self._retry(delivery, error)
+        except Exception as error:  # boundary: a fault of one channel's code must not stop the others
+            self._log.error("channel.failed", channel=chat.channel_type, error=repr(error))
+            await self._retry(delivery, PlatformError(f"the channel {chat.channel_type} failed: {error!r}"))
         else:
             self._reached("deliver.handed_over")
             now = self._clock.now_ms()

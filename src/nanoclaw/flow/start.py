@@ -79,8 +79,13 @@ class Starter:
         means.reached("wake.projected")
         spec = build_spec(self._box_inputs(plan.group, mailbox, places, recover=False))
         box = await parts.runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
-        await self._open_gateway(plan, box)
-        box.release()
+        try:
+            await self._open_gateway(plan, box)
+            box.release()
+        except BaseException:  # whatever it was, a box that nobody serves must not stay
+            box.kill()
+            await box.wait()
+            raise
         parts.watchdog.watch(box, (places.workspace, places.home, mailbox.outbox), parts.limits.disk_bytes)
         now = means.clock.monotonic()
         means.reached("wake.released")
@@ -111,12 +116,7 @@ class Starter:
 
     async def _open_gateway(self, plan: StartPlan, box: Box) -> None:
         session, gateway = plan.session.id, self._parts.gateway
-        try:
-            await gateway.listen(Grant(session, plan.fence, plan.group.id), box.listeners)
-        except OSError:
-            box.kill()
-            await box.wait()
-            raise
+        await gateway.listen(Grant(session, plan.fence, plan.group.id), box.listeners)
         gateway.open_turn(session, plan.fence, plan.claimed.charge)
 
     def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:

@@ -13,6 +13,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from nanoclaw.config import Settings
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import StoreFull
 from nanoclaw.flow.deliver import Deliver
@@ -23,6 +24,7 @@ from nanoclaw.flow.wake import Wake
 
 PERIOD_SECONDS = 1.0
 LEASE_SECONDS = 60.0
+TURN_MARGIN_SECONDS = 60.0  # a runner gets this long to notice the wall limit of a turn itself
 STOP_GRACE_SECONDS = 5.0
 MEMINFO = Path("/proc/meminfo")
 
@@ -36,12 +38,14 @@ class RunView:
     used_at: float
 
 
-def decide_sweep(run: RunView, now: float, idle_seconds: float) -> RunEnd | None:
-    """Decide whether a run is ended now, and why."""
+def decide_sweep(run: RunView, now: float, settings: Settings) -> RunEnd | None:
+    """Decide whether a run is ended now, and why. The runner ends its own turns; this is for one that does not."""
     if now - run.alive_at > LEASE_SECONDS:
         return RunEnd.LEASE
-    if run.claimed == 0 and now - run.used_at > idle_seconds:
+    if run.claimed == 0 and now - run.used_at > settings.idle_seconds:
         return RunEnd.IDLE
+    if run.claimed and now - run.used_at > settings.turn_seconds + TURN_MARGIN_SECONDS:
+        return RunEnd.STUCK
     return None
 
 
@@ -90,7 +94,7 @@ class Sweep:
 
     async def _look_at(self, run: LiveRun) -> None:
         now = self._means.clock.monotonic()
-        end = decide_sweep(_view(run), now, self._means.config.settings.idle_seconds)
+        end = decide_sweep(_view(run), now, self._means.config.settings)
         if end is RunEnd.IDLE:
             self._means.spawn(self._runs.stop(run, end, STOP_GRACE_SECONDS), f"idle {run.session}")
         elif end is not None:

@@ -54,7 +54,8 @@ class Store:
         self._local = threading.local()
         self._open_readers: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
-        self._writer = threading.Thread(target=self._run_writer, name="store-write", daemon=True)
+        connection = open_connection(path)  # here, so that whoever opens the store hears of a failure
+        self._writer = threading.Thread(target=self._run_writer, args=(connection,), name="store-write", daemon=True)
         self._writer.start()
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -89,8 +90,7 @@ class Store:
         except sqlite3.Error as error:
             raise as_store_error(error, self._path) from error
 
-    def _run_writer(self) -> None:
-        connection = open_connection(self._path)
+    def _run_writer(self, connection: sqlite3.Connection) -> None:
         while (job := self._jobs.get()) is not None:
             batch = [job]
             last = False
