@@ -18,10 +18,12 @@ class Screen:
         self.shown: list[str] = []
         self.notes: list[str] = []
         self.welcomes: list[str] = []
+        self.rehearsals: list[bool] = []
         self.busy: list[bool] = []
 
     def welcome(self, assistant: str, rehearsal: bool) -> None:
         self.welcomes.append(assistant)
+        self.rehearsals.append(rehearsal)
 
     def delivery(self, text: str, *, notice: bool) -> None:
         self.shown.append(text)
@@ -77,7 +79,7 @@ async def test_a_host_that_comes_back_hears_what_was_not_answered_once(tmp_path:
         house.host.answer("1", "M1")
         house.channel.changed("local")
         await until(lambda: screen.shown == ["1"])
-    await until(lambda: "The host went away." in screen.notes)
+    await until(lambda: any("The host went away." in note for note in screen.notes))
     conversation.say("two")
     async with open_house(tmp_path, kept) as house:
         await until(lambda: len(kept.heard) == 2)
@@ -103,4 +105,14 @@ async def test_messages_that_fail_are_counted_and_said(tmp_path: Path) -> None:
         assert conversation.failed == 2
         assert any("trace M1" in note for note in screen.notes)
         assert any("the disk is full" in note for note in screen.notes)
+        conversation.close()
+
+
+async def test_a_conversation_hears_that_a_model_has_taken_the_stand_ins_place(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        screen = Screen()
+        conversation = await start(tmp_path, screen)
+        await until(lambda: screen.rehearsals == [True])
+        house.channel.rehearsing(False)
+        await until(lambda: screen.rehearsals == [True, False])
         conversation.close()

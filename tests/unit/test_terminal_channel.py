@@ -99,13 +99,14 @@ async def test_two_clients_of_a_chat_hear_the_same_and_another_chat_hears_nothin
         assert (await other.hears())["text"] == "for work"
 
 
-async def test_the_typing_sign_and_announcements_reach_the_clients_of_the_chat(tmp_path: Path) -> None:
+async def test_the_typing_sign_and_the_end_of_a_rehearsal_reach_the_clients_of_the_chat(tmp_path: Path) -> None:
     async with open_house(tmp_path) as house:
         ada = await house.connects(hello={})
         await house.channel.typing("local", None, True)
         assert await ada.hears() == {"type": "typing", "active": True}
-        house.channel.announce("A model key was set.")
-        assert await ada.hears() == {"type": "notice", "text": "A model key was set."}
+        house.channel.rehearsing(True)  # as it was: nothing is said
+        house.channel.rehearsing(False)
+        assert await ada.hears() == {"type": "welcome", "assistant": "Andy", "rehearsal": False, "cursor": 0}
 
 
 async def test_bad_lines_are_refused_with_a_reason_and_the_connection_stays(tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from nanoclaw.channels.terminal_words import (
     Accepted,
     Delivery,
     Hello,
-    Notice,
     Refused,
     Say,
     ServerWord,
@@ -150,10 +149,10 @@ class TerminalChannel:
             if client.chat == chat:
                 client.wake()
 
-    def announce(self, text: str) -> None:
-        """Tell every client something that is not part of a chat (a key was set, the host stops). Never blocks."""
+    def rehearsing(self, active: bool) -> None:
+        """Tell every client that the stand-in model answers from now on, or no longer. Never blocks."""
         for client in self._clients:
-            client.hint(Notice(text))
+            client.welcome_again(active)
 
     async def _serve(self, sink: Sink, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = _peer_uid(writer.get_extra_info("socket"))
@@ -225,6 +224,7 @@ class _Client:
         self._writer = writer
         self._cursor: int | None = None  # None until hello, or the first message, says where to begin
         self._awaited: dict[str, int] = {}  # message -> the order after which its answers may lie
+        self._welcome: Welcome | None = None
         self._news = asyncio.Event()
         self._turn = asyncio.Lock()
         self._ended = False
@@ -281,8 +281,15 @@ class _Client:
                 replay = shown[len(shown) - word.recent :] if word.recent else []
                 self._cursor = replay[0].order - 1 if replay else (shown[-1].order if shown else 0)
             self.chat = word.chat
-            await self.tell(Welcome(facts.assistant, facts.rehearsal, self._cursor))
+            self._welcome = Welcome(facts.assistant, facts.rehearsal, self._cursor)
+            await self.tell(self._welcome)
         self.wake()
+
+    def welcome_again(self, rehearsal: bool) -> None:
+        """Say who answers, when that is not what was said before."""
+        if self._welcome is not None and self._welcome.rehearsal is not rehearsal:
+            self._welcome = Welcome(self._welcome.assistant, rehearsal, self._welcome.cursor)
+            self.hint(self._welcome)
 
     async def hear(self, word: Say, accept: Callable[[Say], Coroutine[Any, Any, tuple[str, bool]]]) -> None:
         """Take a message: `accepted` once it is committed, `refused` when it is not; always before its answers."""

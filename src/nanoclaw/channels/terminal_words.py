@@ -1,7 +1,7 @@
 """What a terminal client and the terminal channel say to each other: JSON lines on a unix socket.
 
 The client says `hello` (which chat, what it has seen) and `say`; the channel answers `welcome`, `accepted` or
-`refused`, and then `delivery`, `settled`, `typing` and `notice` as things happen. A line that is not one of these is
+`refused`, and then `delivery`, `settled` and `typing` as things happen. A line that is not one of these is
 answered by `refused`, and the connection stays up. `order` grows with every delivery of a home, over all its chats.
 """
 
@@ -34,7 +34,7 @@ class Say(msgspec.Struct, frozen=True, tag_field="type", tag="say"):
 
 
 class Welcome(msgspec.Struct, frozen=True, tag_field="type", tag="welcome"):
-    """Channel: the answer to hello. What follows has an `order` above `cursor`."""
+    """Channel: the answer to hello; what follows has an `order` above `cursor`. Said again when `rehearsal` changes."""
 
     assistant: str
     rehearsal: bool
@@ -79,14 +79,8 @@ class Typing(msgspec.Struct, frozen=True, tag_field="type", tag="typing"):
     active: bool
 
 
-class Notice(msgspec.Struct, frozen=True, tag_field="type", tag="notice"):
-    """Channel: something the person should know that is not part of the chat."""
-
-    text: str
-
-
 ClientWord = Hello | Say
-ServerWord = Welcome | Accepted | Refused | Delivery | Settled | Typing | Notice
+ServerWord = Welcome | Accepted | Refused | Delivery | Settled | Typing
 
 
 class _Named(msgspec.Struct):

@@ -15,7 +15,6 @@ from nanoclaw.channels.terminal_words import (
     Accepted,
     Delivery,
     Hello,
-    Notice,
     Refused,
     Say,
     ServerWord,
@@ -35,7 +34,7 @@ class Screen(Protocol):
     """Where a conversation is shown; called from the conversation's thread."""
 
     def welcome(self, assistant: str, rehearsal: bool) -> None:
-        """Show who is there."""
+        """Show who is there; said again when that changes, and on every connection."""
         ...
 
     def delivery(self, text: str, *, notice: bool) -> None:
@@ -117,7 +116,9 @@ class Conversation:
             try:
                 self._listen()
             except (OSError, ValueError):
-                self._lost("The host went away.")
+                self._lost(
+                    "The host went away." if self._unsettled else "The host went away. Say something to start it."
+                )
             except NanoClawError as error:
                 self._lost(str(error))
             self._reconnect()
@@ -169,12 +170,10 @@ class Conversation:
             case Settled():
                 ok = word.outcome in ("replied", "silent")
                 if not ok:
-                    self._screen.note(f"That message {word.outcome}: nanoclaw trace {word.message}")
+                    self._screen.note(f"That message {word.outcome}: ./nanoclaw.sh trace {word.message}")
                 self._settle(self._ids.pop(word.message, ""), ok=ok)
             case Typing():
                 self._screen.typing(word.active)
-            case Notice():
-                self._screen.note(word.text)
 
     def _show(self, delivery: Delivery) -> None:
         if delivery.id in self._seen:

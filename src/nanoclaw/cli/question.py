@@ -15,7 +15,6 @@ from nanoclaw.channels.terminal_words import (
     ClientWord,
     Delivery,
     Hello,
-    Notice,
     Refused,
     Say,
     ServerWord,
@@ -26,7 +25,8 @@ from nanoclaw.channels.terminal_words import (
 from nanoclaw.cli.host_process import HostStarter, Tell
 from nanoclaw.cli.link import Link
 
-REHEARSAL = "rehearsal: no model key is set, a stand-in answers. Set one with `nanoclaw setup`"
+REHEARSAL = "rehearsal: no model key is set, a stand-in answers. Set one with `./nanoclaw.sh setup`"
+REHEARSAL_OVER = "A model key is set: the rehearsal is over"
 GOOD = ("replied", "silent")
 
 
@@ -65,7 +65,7 @@ class Question:
                 return self._take(word)
             case Settled(message=self.message):
                 self.outcome = word.outcome
-            case Accepted() | Refused() | Settled() | Typing() | Notice():
+            case Accepted() | Refused() | Settled() | Typing():
                 pass
         return None
 

@@ -13,7 +13,7 @@ from nanoclaw.channels.plain_text import neutralise
 from nanoclaw.channels.terminal_words import REPLAY, find_text_fault
 from nanoclaw.cli.conversation import Conversation
 from nanoclaw.cli.host_process import HostStarter
-from nanoclaw.cli.question import REHEARSAL
+from nanoclaw.cli.question import REHEARSAL, REHEARSAL_OVER
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -23,6 +23,7 @@ ANSWER_SECONDS = 300.0
 HELP = """\
 Enter sends. Alt-Enter (or Esc, Enter) begins a new line. Up and down walk through what you said before.
 /help   this page
+Ctrl-C drops what you have begun to type.
 /quit   leave (Ctrl-D does too); the assistant goes on working, and its answer is here when you come back"""
 
 
@@ -44,11 +45,13 @@ class PlainScreen:
 
     def __init__(self) -> None:
         self._shown = 0
+        self._rehearsal = False
 
     def welcome(self, assistant: str, rehearsal: bool) -> None:
-        """Say when a stand-in answers."""
-        if rehearsal:
-            self.note(REHEARSAL)
+        """Say when a stand-in answers, and when no longer."""
+        if rehearsal is not self._rehearsal:
+            self.note(REHEARSAL if rehearsal else REHEARSAL_OVER)
+        self._rehearsal = rehearsal
 
     def delivery(self, text: str, *, notice: bool) -> None:
         """Print a delivery."""
@@ -95,10 +98,10 @@ class LiveScreen:
         self.refresh = lambda: None
 
     def welcome(self, assistant: str, rehearsal: bool) -> None:
-        """Show who is there."""
+        """Show who is there, and say it when that changes between the model and its stand-in."""
+        if rehearsal is not self._rehearsal:
+            self.note(REHEARSAL if rehearsal else REHEARSAL_OVER)
         self._assistant, self._rehearsal = neutralise(assistant), rehearsal
-        if rehearsal:
-            self.note(REHEARSAL)
         self.refresh()
 
     def delivery(self, text: str, *, notice: bool) -> None:
@@ -152,11 +155,13 @@ def _talk_live(starter: HostStarter, chat: str, history: Path) -> int:
 
 
 def _read_line(session: PromptSession[str]) -> str | None:
-    """Return what was typed, None when the person leaves."""
+    """Return what was typed, None when the person leaves; Ctrl-C drops a line that was begun, as in a shell."""
     try:
         text = session.prompt()
-    except (EOFError, KeyboardInterrupt):
+    except EOFError:
         return None
+    except KeyboardInterrupt:
+        return "" if session.default_buffer.text else None
     return None if text.strip() in ("/quit", "/exit") else text
 
 
@@ -176,7 +181,8 @@ def _bindings() -> KeyBindings:
 
     @bindings.add("enter")
     def send(event: KeyPressEvent) -> None:
-        event.current_buffer.validate_and_handle()
+        if event.current_buffer.text.strip():
+            event.current_buffer.validate_and_handle()
 
     @bindings.add("escape", "enter")
     def break_line(event: KeyPressEvent) -> None:
@@ -188,15 +194,18 @@ def _bindings() -> KeyBindings:
 def render_markdown(text: str, columns: int) -> str:
     """Return Markdown of an agent with our own colours and nothing else that a terminal obeys.
 
-    Checked after rendering too: an entity such as `&#13;` becomes a control character only there. Links show their
-    address, so that what is read is where it leads.
+    A line break is one, as in a chat. Checked after rendering too: an entity such as `&#13;` becomes a control
+    character only there. Links show their address, so that what is read is where it leads.
     """
     from rich.console import Console
     from rich.markdown import Markdown
     from rich.segment import Segment, Segments
 
     console = Console(file=StringIO(), force_terminal=True, width=columns, color_system="standard", highlight=False)
-    rendered = console.render(Markdown(neutralise(text), hyperlinks=False))
+    markdown = Markdown(neutralise(text), hyperlinks=False)
+    for part in (inline for token in markdown.parsed for inline in token.children or ()):
+        part.type = "hardbreak" if part.type == "softbreak" else part.type
+    rendered = console.render(markdown)
     safe = [Segment(neutralise(part.text), part.style) for part in rendered if not part.control]
     with console.capture() as capture:
         console.print(Segments(safe), end="")
