@@ -4,6 +4,7 @@
 # ./nanoclaw.sh test [args]  every test (pytest arguments)
 # ./nanoclaw.sh check        format, lint, types, house tests: what CI runs
 # ./nanoclaw.sh VERB ...     the `nanoclaw` command of that name
+# ./nanoclaw.sh ncl ...      `ncl`: what the host holds, as tables
 #
 # Needs bash and Python >= 3.11. Set-up goes into .venv beside this file from the hashed pins in requirements/ and may be
 # interrupted and run again at any point: .venv/made says that the environment itself is whole, .venv/building that packages
@@ -226,6 +227,11 @@ nanoclaw() {
     exec "$python" -I "$venv/bin/nanoclaw" "$@"
 }
 
+ncl() {
+    stop_ticker
+    exec "$python" -I "$venv/bin/ncl" "$@"
+}
+
 check() { # all of them, whatever the first one says; 1 when any failed
     local failed=0
     cd -- "$root" || exit 2
@@ -250,6 +256,7 @@ case ${1-} in
     check)
         need_dev
         check ;;
+    ncl) ncl "${@:2}" ;;
     chat | up | setup) need_bubblewrap && nanoclaw "$@" ;;
     *) nanoclaw "$@" ;;
 esac

@@ -14,6 +14,7 @@ import pytest
 
 from nanoclaw.cli import setup
 from nanoclaw.cli.main import VERSION
+from nanoclaw.cli.talk import render_markdown
 from nanoclaw.config import load_config
 from nanoclaw.errors import OperatorError
 
@@ -142,3 +143,22 @@ def test_a_reader_that_has_gone_is_no_traceback(home: Path) -> None:
         command = [sys.executable, "-I", "-m", "nanoclaw.cli.main", "doctor", "--json"]
         said = subprocess.run(command, stdout=pipe, stderr=subprocess.PIPE, timeout=60)
     assert b"Traceback" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (["chta"], "Did you mean 'chat'?"),
+        (["hello", "there"], "./nanoclaw.sh chat 'hello there'"),
+        (["chat", "hello", "there"], "Put the message in quotes: ./nanoclaw.sh chat 'hello there'"),
+    ],
+)
+def test_whoever_mistypes_is_told_what_to_type(typed: list[str], hint: str, home: Path) -> None:
+    done = run(*typed)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert hint in done.stderr.decode()
+
+
+def test_a_line_break_of_an_answer_is_shown_as_one() -> None:
+    lines = [line.strip() for line in render_markdown("line 1\nline 2\n\n- a\n- b", 80).splitlines() if line.strip()]
+    assert lines[:2] == ["line 1", "line 2"]

@@ -18,6 +18,7 @@ def main() -> int:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="nanoclaw", message="ncl %(version)s")
 def ncl() -> None:
     """Look at what a host holds, and change it: `ncl RESOURCE VERB [ID]`."""
 

@@ -29,11 +29,11 @@ def ask_host(path: Path, request: Request) -> Table | None:
             with sock.makefile("rb") as stream:
                 line = stream.readline(REPLY_BYTES)
         except OSError as error:
-            raise NanoClawError("the host did not answer in time. Look at `nanoclaw logs`") from error
+            raise NanoClawError("the host did not answer in time. Look at `./nanoclaw.sh logs`") from error
     try:
         reply = msgspec.json.decode(line, type=Reply)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise NanoClawError("the host's answer was cut off. Look at `nanoclaw logs`") from error
+        raise NanoClawError("the host's answer was cut off. Look at `./nanoclaw.sh logs`") from error
     if not reply.ok or reply.table is None:
         raise Refused(reply.error)
     return reply.table

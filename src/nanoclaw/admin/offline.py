@@ -44,7 +44,7 @@ class FileReader:
 def ask_file(paths: Paths, request: Request) -> Table:
     """Answer a request from the store's file. Raises OperatorError when there is none yet, Refused, StoreError."""
     if not paths.database.exists():
-        raise OperatorError(f"there is nothing in {paths.home} yet. Say something first: nanoclaw chat hello")
+        raise OperatorError(f"there is nothing in {paths.home} yet. Say something first: ./nanoclaw.sh chat hello")
     read, tables = FileReader(paths.database), build_tables(_no_new_id)
     resources: tuple[Resource, ...] = (
         GroupsResource(read, tables.groups),

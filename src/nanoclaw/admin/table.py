@@ -33,13 +33,14 @@ def format_table(table: Table, timezone: str) -> str:
 
 
 def format_facts(table: Table, timezone: str) -> str:
-    """Return the only row of a table as one line a column."""
+    """Return the only row of a table as one line a column; what is not known is left out."""
     names = [name.removesuffix("_at").replace("_", " ") for name in table.columns]
     width = max(len(name) for name in names)
     return "\n".join(
         f"{name.ljust(width)}  {cell}".rstrip()
         for row in table.rows
         for name, cell in zip(names, _cells(table, row, timezone), strict=True)
+        if cell
     )
 
 

@@ -24,7 +24,7 @@ VERDICTS = {"refused": "deny", "allowed": "allow"}
 @click.option("--verify", is_flag=True, help="Check the hash chains; exit 1 when one is broken.")
 @json_option
 def command(limit: int, verify: bool, as_json: bool) -> int:
-    """Show what was decided: messages let in or refused by the host, calls let out or refused by the gateway."""
+    """Show what was decided: messages that the host refused, calls that the gateway let out or refused."""
     config = load_config()
     if verify:
         return _verify(config, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import sys
 
 import click
@@ -22,21 +23,23 @@ TIMED_OUT = 3
 
 
 @click.command("chat")
-@click.argument("text", required=False)
+@click.argument("words", metavar="[TEXT]", nargs=-1)
 @click.option("--chat", "name", default=DEFAULT_CHAT, show_default=True, help="A chat; a new name makes one.")
 @click.option("--timeout", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds.")
 @click.option("--no-start", is_flag=True, help="Wait for a host instead of starting one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end (with TEXT).")
-def command(text: str | None, name: str, timeout: float, no_start: bool, as_json: bool) -> int:
+def command(words: tuple[str, ...], name: str, timeout: float, no_start: bool, as_json: bool) -> int:
     """Talk to your assistant; with TEXT ask once and print the reply (`-` reads TEXT from stdin).
 
     Exit codes with TEXT: 0 answered, 1 refused or failed, 2 usage, 3 no answer in time.
     """
     if not is_chat_name(name):
         raise click.BadParameter("a chat's name is 1 to 64 printable characters", param_hint="--chat")
-    if text is not None:
-        words = sys.stdin.buffer.read() if text == "-" else os.fsencode(text)
-        return _ask_once(words, name, timeout, may_start=not no_start, as_json=as_json)
+    if len(words) > 1:
+        raise click.UsageError(f"Put the message in quotes: ./nanoclaw.sh chat {shlex.quote(' '.join(words))}")
+    if words:
+        text = sys.stdin.buffer.read() if words[0] == "-" else os.fsencode(words[0])
+        return _ask_once(text, name, timeout, may_start=not no_start, as_json=as_json)
     paths = load_config().paths
     return talk(HostStarter(paths, _tell, may_start=not no_start), name, paths.data / "chat-history")
 
@@ -77,8 +80,9 @@ def _decode(words: bytes) -> str:
 
 def _where_to_look(question: Question) -> str:
     if question.message is None:
-        return "The host did not take it; look at `nanoclaw logs`"
-    return f"It is kept, and answered when it can be: nanoclaw trace {question.message}"
+        return "The host did not take it; look at `./nanoclaw.sh logs`"
+    words = "What became of it" if question.is_over else "It is kept, and answered when it can be"
+    return f"{words}: ./nanoclaw.sh trace {question.message}"
 
 
 def _tell(text: str) -> None:

@@ -116,7 +116,7 @@ def check_timezone(name: str) -> Finding:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        mend = "install the package tzdata, or choose another: nanoclaw setup --timezone Europe/Berlin"
+        mend = "install the package tzdata, or choose another: ./nanoclaw.sh setup --timezone Europe/Berlin"
         return Finding("time zone", State.NOTE, f"{name} is not known to this system; UTC is used", mend)
     return Finding("time zone", State.GOOD, name)
 
@@ -179,7 +179,7 @@ def check_host(config: Config) -> Finding:
     """Whether a host runs on this home."""
     if host_runs(config.paths):
         return Finding("host", State.GOOD, f"up (pid {find_host_pid(config.paths)})")
-    return Finding("host", State.NOTE, "down; `nanoclaw chat` and `nanoclaw up` start it")
+    return Finding("host", State.NOTE, "down; `./nanoclaw.sh` and `./nanoclaw.sh up` start it")
 
 
 def check_model(config: Config) -> Finding:
@@ -191,7 +191,9 @@ def check_model(config: Config) -> Finding:
         return Finding("model", State.WRONG, str(error))
     if "anthropic" in names:
         return Finding("model", State.GOOD, "a model key is in the vault")
-    return Finding("model", State.NOTE, "no model key: the rehearsal model answers", "nanoclaw vault set anthropic")
+    return Finding(
+        "model", State.NOTE, "no model key: the rehearsal model answers", "./nanoclaw.sh vault set anthropic"
+    )
 
 
 def print_finding(finding: Finding) -> None:

@@ -136,7 +136,7 @@ class HostStarter:
 
     def _tail(self) -> str:
         shown = "\n".join(f"  {line}" for line in self._lines())
-        return f" The end of its log:\n{shown}" if shown else " Its log is empty; `nanoclaw up` shows more."
+        return f" The end of its log:\n{shown}" if shown else " Its log is empty; `./nanoclaw.sh up` shows more."
 
 
 def start_host(paths: Paths) -> tuple[subprocess.Popen[bytes], int]:

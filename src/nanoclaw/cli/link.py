@@ -42,7 +42,7 @@ class Link:
         try:
             return [parse_server_word(line) for line in lines]
         except WordError as error:
-            raise NanoClawError(f"{error}. Stop the host and start it again: nanoclaw stop") from error
+            raise NanoClawError(f"{error}. Stop the host and start it again: ./nanoclaw.sh stop") from error
 
     def close(self) -> None:
         """Hang up; a thread that waits in `receive` gets ConnectionError."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -65,15 +66,27 @@ def choose_settings(config: Config, wishes: Wishes, *, asking: bool) -> dict[str
     """Return the settings that change. Raises OperatorError for a name or a time zone that cannot be."""
     name, timezone = wishes.name, wishes.timezone
     if name is None and asking:
-        name = str(click.prompt("Your name", default=config.settings.owner or config.operator))
+        name = _prompt("Your name", config.settings.owner or config.operator, parse_name)
     if timezone is None and asking:
-        timezone = str(click.prompt("Time zone", default=config.timezone))
+        timezone = _prompt("Time zone", config.timezone, parse_timezone)
     changes: dict[str, str] = {}
     if name is not None and name.strip() != config.settings.owner:
         changes["owner"] = parse_name(name)
     if timezone is not None and timezone.strip() != config.settings.timezone:
         changes["timezone"] = parse_timezone(timezone)
     return changes
+
+
+def _prompt(question: str, default: str, parse: Callable[[str], str]) -> str:
+    """Ask until the answer can be; a person who mistyped is not sent back to the start."""
+
+    def check(answer: str) -> str:
+        try:
+            return parse(answer)
+        except OperatorError as error:
+            raise click.UsageError(str(error)) from error
+
+    return str(click.prompt(question, default=default, value_proc=check))
 
 
 def parse_name(name: str) -> str:
@@ -123,7 +136,7 @@ def send_test_message(config: Config) -> int:
         print("It works. Talk to your assistant: ./nanoclaw.sh")
         return 0
     reason = question.refusal or question.outcome or f"no answer within {TEST_SECONDS:g} s"
-    _tell(f"the test message did not come back: {neutralise(reason)}. `nanoclaw doctor` looks for the cause")
+    _tell(f"the test message did not come back: {neutralise(reason)}. `./nanoclaw.sh doctor` looks for the cause")
     return 1
 
 

@@ -21,7 +21,7 @@ VALUE_BYTES = 16 * 1024
 def command() -> None:
     """Keys and passwords that only the gateway can read; a sandbox never sees one.
 
-    The model's key is called `anthropic`: nanoclaw vault set anthropic
+    The model's key is called `anthropic`: ./nanoclaw.sh vault set anthropic
     """
 
 
@@ -77,5 +77,7 @@ def read_value(question: str, path: Path | None) -> str:
 def _read_file(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise OperatorError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise OperatorError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise OperatorError(f"{path} is no text file") from error

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
 
 from nanoclaw.admin.command_line import run_command
 
+COMMAND = "./nanoclaw.sh"
 VERBS = (
     ("chat", "chat", "Talk to your assistant; with TEXT, ask once and print the reply."),
     ("setup", "setup", "Your name, time zone and model key; ends with a test message."),
@@ -36,6 +39,18 @@ class Verbs(click.Group):
             if name == cmd_name:
                 return import_module(f"nanoclaw.cli.{module}").command
         return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; whoever mistyped one, or just talked, is told what to type."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            word = args[0]
+            near = get_close_matches(word, [name for name, _, _ in VERBS], 1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"To say it: {COMMAND} chat {shlex.quote(' '.join(args))}"
+            raise click.UsageError(f"There is no verb '{word}'. {hint}", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of verbs from the table above."""
