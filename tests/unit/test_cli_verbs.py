@@ -162,3 +162,16 @@ def test_whoever_mistypes_is_told_what_to_type(typed: list[str], hint: str, home
 def test_a_line_break_of_an_answer_is_shown_as_one() -> None:
     lines = [line.strip() for line in render_markdown("line 1\nline 2\n\n- a\n- b", 80).splitlines() if line.strip()]
     assert lines[:2] == ["line 1", "line 2"]
+
+
+def test_an_output_that_cannot_be_written_is_told_in_words(home: Path) -> None:
+    command = [sys.executable, "-I", "-m", "nanoclaw.cli.main", "status"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert (done.returncode, done.stderr) == (1, b"nanoclaw: No space left on device\n")
+
+
+def test_a_closed_stdin_stdout_and_stderr_harm_nothing(home: Path) -> None:
+    command = f"{sys.executable} -I -m nanoclaw.cli.main status --json <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], timeout=60).returncode == 1  # as ever: no host runs
+    assert not list(home.glob("**/*.json"))
