@@ -51,6 +51,8 @@ class Bench:
             yield Line(reader, writer)
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def call(self, target: str = ROUTE, **options: Any) -> Reply:
         async with self.open() as line:

@@ -161,6 +161,8 @@ class Gateway:
             yield Line(reader, writer)
         finally:
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
 
 @dataclass

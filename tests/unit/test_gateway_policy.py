@@ -73,20 +73,17 @@ def test_what_no_rule_names_is_denied_by_default(method: str, target: str) -> No
         ("POST", "/anthropic/v1/messages", "127.0.0.1.evil.test", "127.0.0.1.evil.test"),
     ],
 )
-def test_another_host_is_denied_with_the_command_that_would_allow_it(
+def test_another_host_is_denied_and_it_is_said_that_only_the_model_can_be_reached(
     method: str, target: str, host: str, asked: str
 ) -> None:
     parsed = parse_target(method, target, host)
     assert parsed.host == asked
     denied = decide(parsed, DEFAULT_RULES)
     assert isinstance(denied, Deny)
-    assert f"`nanoclaw egress allow {asked}`" in denied.reason
+    assert f"reach {asked}. In this version of NanoClaw a box reaches the model API and nothing else" in denied.reason
 
 
-def test_a_host_that_is_no_host_name_is_not_put_into_a_command() -> None:
-    denied = verdict_of("CONNECT", "a$(reboot)b:443")
-    assert isinstance(denied, Deny)
-    assert "`nanoclaw egress allow HOST`" in denied.reason
+def test_a_host_that_has_no_name_is_denied_too() -> None:
     unnamed = verdict_of("GET", "*", "")
     assert isinstance(unnamed, Deny)
     assert "an unnamed host" in unnamed.reason

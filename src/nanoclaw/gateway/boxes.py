@@ -31,9 +31,30 @@ class Limits:
     connect_seconds: float = 10.0
     answer_seconds: float = 600.0  # without a byte of the answer; models think long
     turn_grace_seconds: float = 0.05  # for the host's word of a turn that is on its way
+    refusals_at_once: int = 100  # then they are answered at the rate below: each is a row that is kept for ever
+    refusals_per_second: float = 2.0
+    calls_at_once: int = 100  # the same for calls that are allowed
+    calls_per_second: float = 10.0
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
+
+
+@dataclass(slots=True)
+class Pace:
+    """Lets `burst` through at once, after that `per_second`, each in its turn."""
+
+    per_second: float
+    burst: int
+    free_at: float = float("-inf")  # when all that was let through is made up for
+
+    async def wait(self) -> None:
+        """Wait until it is one's turn."""
+        now = asyncio.get_running_loop().time()
+        self.free_at = max(self.free_at, now) + 1 / self.per_second
+        delay = self.free_at - now - self.burst / self.per_second
+        if delay > 0:
+            await asyncio.sleep(delay)
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +63,8 @@ class Box:
 
     caller: Caller
     listeners: list[socket.socket]
+    refusals: Pace
+    calls: Pace
     charge: str | None = None
     turn_opened: asyncio.Event = field(default_factory=asyncio.Event)
     connections: set[asyncio.Task[None]] = field(default_factory=set)
@@ -80,7 +103,10 @@ class Boxes:
     def add(self, caller: Caller, listeners: list[socket.socket]) -> None:
         """Accept on these listeners for this caller, in place of what it had."""
         self.remove(caller.session, caller.fence)
-        box = Box(caller, listeners)
+        limits = self._limits
+        refusals = Pace(limits.refusals_per_second, limits.refusals_at_once)
+        calls = Pace(limits.calls_per_second, limits.calls_at_once)
+        box = Box(caller, listeners, refusals, calls)
         self._boxes[caller.session, caller.fence] = box
         for listener in listeners:
             listener.setblocking(False)

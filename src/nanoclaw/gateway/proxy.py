@@ -3,7 +3,7 @@
 In: an accepted connection and the box it belongs to. Out: the answer of the one host the call was allowed to, or a
 JSON refusal. Writes: the ledger: a refusal before the agent hears it, an allowed call before its first byte upstream.
 Never: passes a credential of the agent's, answers a call no rule allowed, or forwards one that is not written down.
-Fails: a client that misbehaves loses its connection; nothing it does ends another's.
+Fails: a client that misbehaves loses its connection, one that floods is slowed; nothing it does ends another's.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class _Connection:
     ) -> NoReturn:
         """Write a refusal down, tell the host, then raise what the agent is told."""
         caller = self._box.caller
+        await self._box.refusals.wait()
         await self._record(
             Entry(
                 Event.REFUSED,
@@ -143,6 +144,7 @@ class _Connection:
         if route is None:
             await self._refuse(target, NO_MODEL, rule.host, 503, "api_error")
         headers = upstream_headers(strip_request(request.headers), route.endpoint.authority, length)
+        await self._box.calls.wait()
         name, host = "rehearsal", "rehearsal"
         if route.secret is not None:
             name, host = rule.name, rule.host
