@@ -10,6 +10,7 @@ import pytest
 
 from nanoclaw.runner.mailbox import Ack, Draft, Inbound, Outbound, Row, recover
 from nanoclaw.runner.providers.base import Aborted, Activity, Began, Failure, Init, Result, ToolClosed, ToolOpened
+from nanoclaw.runner.providers.claude_command import claude_argv, known_session
 from nanoclaw.runner.providers.claude_errors import decide_failure
 from nanoclaw.runner.providers.claude_stream import ClaudeStream, Hopeless, SessionGone
 from nanoclaw.runner.turn import OpenTool, Turn, Work, decide_hang
@@ -149,3 +150,11 @@ def test_each_error_says_what_happened_and_whether_to_try_again(
 ):
     failure = decide_failure(status, message, ("u",))
     assert word in failure.words and failure.retryable is retryable and failure.covers == ("u",)
+
+
+@pytest.mark.parametrize("forged", ["--mcp-config=/workspace/evil.json", "-c", "echo", "", None, "../x", "a" * 36])
+def test_a_conversation_that_is_no_id_of_the_cli_is_not_put_on_its_command_line(forged: str | None) -> None:
+    assert known_session(forged) is None
+    assert "--resume" not in claude_argv(settings(), 1, forged)
+    session = "11111111-2222-4333-8444-555555555555"
+    assert claude_argv(settings(), 1, session)[-2:] == ["--resume", session]

@@ -20,6 +20,7 @@ from nanoclaw.runner.mailbox import Inbound, Outbound, RunRow
 from nanoclaw.runner.mcp import ToolServer
 from nanoclaw.runner.providers.base import Provider
 from nanoclaw.runner.providers.claude import ClaudeProvider
+from nanoclaw.runner.providers.claude_command import known_session
 from nanoclaw.runner.providers.echo import EchoProvider
 from nanoclaw.runner.start import EXIT_USAGE, Started, spawn_agent
 from nanoclaw.runner.tools import build_tools
@@ -105,7 +106,7 @@ def build_provider(started: Started, run: RunRow) -> Provider:
     if started.agent is not None and started.tools_socket is not None:
         port = started.tools_socket.getsockname()[1]
         respawn = partial(spawn_agent, run.settings, started.environment, port, None)
-        return ClaudeProvider(started.agent, run.settings.continuation not in (None, ""), respawn)
+        return ClaudeProvider(started.agent, known_session(run.settings.continuation) is not None, respawn)
     if run.settings.provider == "echo":
         return EchoProvider(run.settings.continuation)
     log(f"runner.refused unknown provider {run.settings.provider!r}; known: claude, echo")

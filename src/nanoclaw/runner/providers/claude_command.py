@@ -11,6 +11,7 @@ What each option is for:
 from __future__ import annotations
 
 import json
+import re
 
 from nanoclaw.contract.message import RunSettings
 
@@ -27,6 +28,7 @@ NEVER = (
 COMPACT_AT_TOKENS = "165000"  # the original's default
 MAX_RETRIES = "6"  # about 35 s of the CLI's own back-off; then the host tries again
 SERVER_NAME = "nanoclaw"
+SESSION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 
 def claude_argv(settings: RunSettings, tools_port: int, continuation: str | None) -> list[str]:
@@ -41,9 +43,15 @@ def claude_argv(settings: RunSettings, tools_port: int, continuation: str | None
         argv += ["--model", settings.model]
     if settings.effort:
         argv += ["--effort", settings.effort]
-    if continuation:
-        argv += ["--resume", continuation]
+    session = known_session(continuation)
+    if session is not None:
+        argv += ["--resume", session]
     return argv
+
+
+def known_session(continuation: str | None) -> str | None:
+    """Return the session to resume; None for no id of the CLI's, for a box can write anything there, options too."""
+    return continuation if continuation and SESSION.fullmatch(continuation) else None
 
 
 def claude_environment(settings: RunSettings, passed_on: tuple[tuple[str, str], ...]) -> dict[str, str]:
