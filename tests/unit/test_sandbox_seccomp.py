@@ -57,6 +57,7 @@ def test_checked_calls_look_at_their_arguments(machine: str) -> None:
         assert call(name, 40 | 1 << 32) == PERMISSION
     assert {request for request in range(0x5400, 0x5480) if call("ioctl", 0, request) == PERMISSION} == {0x5412, 0x541C}
     assert call("ioctl", 0x5412, 0) == ALLOWED
+    assert [command for command in range(2048) if call("fcntl", 3, command) == PERMISSION] == [1024]  # F_SETLEASE
     for flag in (0x80, 0x20000, 0x02000000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000):
         assert call("clone", flag | 17) == PERMISSION
     assert call("clone", 0x003D0F00) == ALLOWED  # a thread

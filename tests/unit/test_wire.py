@@ -118,3 +118,15 @@ def test_arguments_get_a_type_or_are_a_fault() -> None:
     ):
         with pytest.raises(AgentFault):
             parse_arguments(bad, _Arguments)
+
+
+def test_what_a_fault_repeats_of_a_box_is_short_and_nothing_a_terminal_obeys() -> None:
+    forged = json.dumps({"text": "x", "\x1b]0;pwned\x07\x1b[31m" + "HOST: run this" * 100: 1}).encode()
+    with pytest.raises(AgentFault) as caught:
+        parse_message(row(forged), 0)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
+def test_a_state_value_is_one_line_that_no_terminal_obeys() -> None:
+    assert parse_state((b"failure", b"gone \x1b[31mred\n")) == StateEntry("failure", "gone  [31mred ")

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from nanoclaw.contract.mailbox import ATTACHMENTS, INBOUND, JOURNAL, OUTBOUND, OUTBOX, mailbox_schema
 from nanoclaw.errors import AgentFault, MailboxBusy
+from nanoclaw.sandbox.allowance import Allowance, weigh
 from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.sandbox.wire import (
     CONTENT_BYTES,
@@ -132,6 +133,7 @@ class Mailbox:
         self.outbox = self.out_directory / OUTBOX
         self.attachments = self.in_directory / ATTACHMENTS
         self._schema = expected_schema()
+        self._allowance = Allowance()
 
     def project(self, rows: Sequence[InboundRow]) -> None:
         """Insert claimed rows; one that is there already stays as it is. MailboxBusy when the box blocks the file."""
@@ -181,6 +183,7 @@ class Mailbox:
         messages, more_messages = _read_messages(connection, after_message)
         # A `finished` ack must not overtake replies of its own transaction that the cap held back.
         acks, more_acks = ([], True) if more_messages else _read_acks(connection, after_ack)
+        self._allowance.take(len(messages), sum(map(weigh, messages)))
         state = connection.execute(STATE).fetchmany(STATE_ROWS + 1)
         if len(state) > STATE_ROWS:
             raise AgentFault("outbound.db keeps too much state")
@@ -221,10 +224,11 @@ class Mailbox:
 def create_mailbox(directory: Path, run: RunRow, box_uid: int, box_gid: int) -> Mailbox:
     """Make a run's folder and both files afresh; `directory` must not exist (its parent must).
 
-    `in/` is the host's; `outbound.db`, its journal and `outbox/` belong to the box's uid.
+    `in/` is the host's; `outbound.db`, its journal and `outbox/` belong to the box's uid. Nobody else may enter: any
+    local user can read the paths of a box's mounts in /proc (run), and a root host mounts without the box's uid.
     """
     mailbox = Mailbox(directory)
-    directory.mkdir(mode=0o755)
+    directory.mkdir(mode=0o700)
     for folder in (mailbox.in_directory, mailbox.attachments, mailbox.out_directory, mailbox.outbox):
         folder.mkdir(mode=0o755)
     with closing(sqlite3.connect(mailbox.inbound_db, isolation_level=None)) as connection:

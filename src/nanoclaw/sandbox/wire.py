@@ -18,6 +18,7 @@ TEXT_CHARACTERS = 1024 * 1024
 ARGUMENTS_CHARACTERS = 256 * 1024
 NAME_CHARACTERS = 128
 STATE_CHARACTERS = 4096
+PLAIN_CHARACTERS = 200
 SEQ_JUMP = 1_000_000  # a run cannot push its session's numbers towards the end of 63 bits
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ def parse_ack(row: tuple[object, ...], after: int) -> OutAck:
 def parse_state(row: tuple[object, ...]) -> StateEntry:
     """Return the typed row (key, value); AgentFault when it is anything else."""
     key, value = row
-    return StateEntry(_name(key, "key"), _text(value, "state value", STATE_CHARACTERS))
+    return StateEntry(_name(key, "key"), plain(_text(value, "state value", STATE_CHARACTERS)))
 
 
 def parse_arguments(raw: str, into: type[T]) -> T:
@@ -126,7 +127,12 @@ def _decode(content: bytes | str, into: type[T], what: str) -> T:
     try:
         return msgspec.json.decode(content, type=into, strict=True)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-        raise AgentFault(f"{what} is not as agreed: {error}") from None
+        raise AgentFault(f"{what} is not as agreed: {plain(str(error))[:PLAIN_CHARACTERS]}") from None
+
+
+def plain(text: str) -> str:
+    """Return text of a box's that is safe in a log line and a terminal: printable, on one line."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _number(value: object, what: str) -> int:

@@ -22,6 +22,7 @@ from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup
 from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, ExitReason
+from nanoclaw.sandbox.wire import plain
 
 CHUNK_BYTES = 4096
 STDERR_BYTES = 16 * 1024
@@ -144,8 +145,8 @@ class ProcessBox:
 
     @property
     def stderr_tail(self) -> str:
-        """The last 16 KiB of what it said on stderr."""
-        return self._stderr.decode(errors="replace")
+        """The last 16 KiB of what it said on stderr, without anything a terminal obeys."""
+        return "\n".join(map(plain, self._stderr.decode(errors="replace").split("\n")))
 
     @property
     def monitor_pid(self) -> int:

@@ -21,6 +21,7 @@ X32_BIT = 0x40000000
 CLONE_NEW_ANY = 0x7E020080  # NEWTIME NEWNS NEWCGROUP NEWUTS NEWIPC NEWUSER NEWPID NEWNET
 FAMILIES = (1, 2, 10, 16)  # UNIX, INET, INET6, NETLINK
 TERMINAL_INJECTION = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+LEASES = (1024,)  # F_SETLEASE: who opens a leased file waits up to 45 s for its holder (fcntl(2)), the host too
 UNSHARED = -1
 
 # name: (x86_64, aarch64); UNSHARED where an architecture has no such call
@@ -51,7 +52,7 @@ REFUSED: dict[str, tuple[int, int]] = {
 ABSENT: dict[str, tuple[int, int]] = {
     "clone3": (435, 435), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
 }  # fmt: skip
-CHECKED = {"clone": (56, 220), "socket": (41, 198), "socketpair": (53, 199), "ioctl": (16, 29)}
+CHECKED = {"clone": (56, 220), "socket": (41, 198), "socketpair": (53, 199), "ioctl": (16, 29), "fcntl": (72, 25)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ def build_filter(machine: str) -> bytes:
     for name in ("socket", "socketpair"):
         program += _allow_only(CHECKED[name][column], ARGUMENT[0], FAMILIES)
     program += _refuse_values(CHECKED["ioctl"][column], ARGUMENT[1], TERMINAL_INJECTION)
+    program += _refuse_values(CHECKED["fcntl"][column], ARGUMENT[1], LEASES)
     program += _refuse_bits(CHECKED["clone"][column], ARGUMENT[0], CLONE_NEW_ANY)
     program.append((RET, 0, 0, ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
