@@ -150,6 +150,8 @@ def _talk_live(starter: HostStarter, chat: str, history: Path) -> int:
     with patch_stdout(raw=True):
         while (text := _read_line(session)) is not None:
             _take_line(text, conversation, screen)
+    if not conversation.wait_settled(0):
+        screen.note("It goes on working; the answer is here when you are back.")
     conversation.close()
     return 0
 
