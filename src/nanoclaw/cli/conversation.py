@@ -65,6 +65,7 @@ class Conversation:
         self._seen: set[str] = set()
         self._cursor: int | None = None
         self._link: Link | None = None
+        self._greeted = False  # by the host at the other end; one that dies before that is not worth a word of its own
         self._closed = False
 
     def open(self) -> None:
@@ -134,9 +135,10 @@ class Conversation:
             if self._link is not None:
                 self._link.close()
             self._link = None
-        if not self._closed:
+        if self._greeted and not self._closed:
             self._screen.typing(False)
             self._screen.note(why)
+        self._greeted = False
 
     def _reconnect(self) -> None:
         """Wait until a host is there, or is wanted; a start that failed is not tried again before the next message."""
@@ -158,6 +160,7 @@ class Conversation:
     def _hear(self, word: ServerWord) -> None:
         match word:
             case Welcome():
+                self._greeted = True
                 self._cursor = word.cursor if self._cursor is None else self._cursor
                 self._screen.welcome(word.assistant, word.rehearsal)
             case Accepted():
