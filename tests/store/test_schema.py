@@ -177,8 +177,8 @@ def test_the_pragmas_are_those_the_design_asks_for(tmp_path: Path) -> None:
 # Queries of every message or every second: none of them may read what is over and done.
 HOT = {
     "inbox.sql": ("claim_rows", "list_claimed", "count_claimed", "has_waiting_trigger", "find_by_seq", "finish_row"),
-    "outbox.sql": ("list_lanes", "take_next", "next_not_before", "set_unknown", "resend_unknown", "said_in_turn"),
-    "sessions.sql": ("list_due", "list_live", "next_due", "find_session"),
+    "outbox.sql": ("list_lanes", "take_next", "set_unknown", "resend_unknown"),
+    "sessions.sql": ("list_due", "list_live", "find_session"),
     "inbound.sql": ("find_accepted",),
 }
 OVER_AND_DONE = re.compile(

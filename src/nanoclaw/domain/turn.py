@@ -15,6 +15,8 @@ MAX_ATTEMPTS = 3  # architecture section 6
 BACKOFF_MS = (5_000, 20_000)  # after attempt 1 and 2
 DELIVERY_ATTEMPTS = 5
 DELIVERY_BACKOFF_MS = (1_000, 5_000, 20_000, 60_000)
+LONGEST_BACKOFF_MS = max(BACKOFF_MS)
+LONGEST_DELIVERY_BACKOFF_MS = 24 * 60 * 60 * 1000  # whatever a platform asks for: after a day it is asked again
 
 
 class InboxState(StrEnum):
@@ -86,6 +88,11 @@ def describe_end(end: RunEnd, detail: str) -> str:
     return f"{words} ({detail})" if detail else words
 
 
+def is_backing_off(not_before: int, now: int) -> bool:
+    """Whether a session still waits; a back-off longer than any is from before the clock was set back, and over."""
+    return now < not_before <= now + LONGEST_BACKOFF_MS
+
+
 @dataclass(frozen=True, slots=True)
 class TurnFacts:
     """What is known when a row's turn has ended."""
@@ -121,4 +128,5 @@ def decide_delivery_retry(attempt: int, now: int, retry_after_seconds: float | N
     if permanent or attempt >= DELIVERY_ATTEMPTS:
         return None
     backoff = DELIVERY_BACKOFF_MS[min(attempt, len(DELIVERY_BACKOFF_MS)) - 1]
-    return now + max(backoff, int((retry_after_seconds or 0) * 1000))
+    asked = int(min((retry_after_seconds or 0) * 1000, LONGEST_DELIVERY_BACKOFF_MS))
+    return now + max(backoff, asked)

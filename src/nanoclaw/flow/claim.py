@@ -33,14 +33,13 @@ def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tup
         return Claimed((), "")
     rows = tables.inbox.claimed(connection, session, fence)
     charge = next((row.user or row.sender for row in rows if row.trigger), "")
-    return Claimed(tuple(_inbound_row(connection, tables, (session, agent_group), row) for row in rows), charge)
+    return Claimed(tuple(_inbound_row(connection, tables, agent_group, row) for row in rows), charge)
 
 
-def _inbound_row(connection: sqlite3.Connection, tables: Tables, owner: tuple[str, str], row: ClaimedRow) -> InboundRow:
-    session, agent_group = owner
+def _inbound_row(connection: sqlite3.Connection, tables: Tables, agent_group: str, row: ClaimedRow) -> InboundRow:
     content = row.content
     if content is None:
-        sent = tables.outbox.already_sent(connection, session, row.id, None) if row.attempt > 1 else ()
+        sent = tables.outbox.already_sent(connection, row.id) if row.attempt > 1 else ()
         content = to_json(
             ChatIn(
                 text=row.text,

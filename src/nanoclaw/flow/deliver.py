@@ -4,7 +4,8 @@ In: hints that a lane (session, chat, thread) has something; the outbox is the t
 Out: `Channel.send`, receipts in the outbox, a hint to whoever watches the chat.
 Writes: `outbox` (pending -> sending -> sent | failed).
 Never: sends the next of a lane before this one has ended; lets a slow platform stall another lane.
-Fails: PlatformError is retried with back-off, or ends the delivery as failed; StoreFull waits for space.
+Fails: PlatformError, or whatever else a channel raises, is retried with back-off, or ends the delivery as failed;
+StoreFull waits for space.
 """
 
 from __future__ import annotations
@@ -120,15 +121,19 @@ class Deliver:
         if channel is None:
             raise PlatformError(f"the channel {chat.channel_type} is not switched on")
         text = MAYBE_TWICE + delivery.text if delivery.maybe_duplicate else delivery.text
-        receipt = await channel.send(
-            Outgoing(
-                delivery=delivery.id,
-                chat_id=chat.platform_id,
-                thread_id=delivery.thread,
-                text=text,
-                reply_to=delivery.reply_to,
-            )
+        outgoing = Outgoing(
+            delivery=delivery.id,
+            chat_id=chat.platform_id,
+            thread_id=delivery.thread,
+            text=text,
+            reply_to=delivery.answers,
         )
+        try:
+            receipt = await channel.send(outgoing)
+        except PlatformError:
+            raise
+        except Exception as error:  # boundary: one broken connector must not stop the host, again at every start
+            raise PlatformError(f"the channel {chat.channel_type} failed: {type(error).__name__}: {error}") from error
         return receipt.platform_id
 
     async def _retry(self, delivery: Delivery, error: PlatformError) -> None:

@@ -56,8 +56,12 @@ class Notify:
     async def _type(self, chat: str, *, active: bool) -> None:
         known = await self._load(chat)
         channel = self._channels.get(known.channel_type) if known else None
-        if known is not None and channel is not None:
+        if known is None or channel is None:
+            return
+        try:
             await channel.typing(known.platform_id, None, active)
+        except Exception:  # boundary: a sign that is not shown is no reason to stop the host
+            return
 
     async def _load(self, chat: str) -> Chat | None:
         if chat not in self._known:

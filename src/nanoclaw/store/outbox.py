@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from nanoclaw.domain.turn import LONGEST_DELIVERY_BACKOFF_MS
 from nanoclaw.store.people import NewId
 from nanoclaw.store.sql import Sql
 
@@ -35,14 +36,14 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery that is being sent; `attempt` counts from 1."""
+    """A delivery that is being sent; `attempt` counts from 1, `answers` is the platform's id of what it answers."""
 
     id: str
     attempt: int
     chat: str
     thread: str | None
     text: str
-    reply_to: str | None
+    answers: str | None
     maybe_duplicate: bool
 
 
@@ -98,6 +99,7 @@ class Outbox:
             messaging_group_id=lane.chat,
             thread=lane.thread,
             now=now,
+            latest=now + LONGEST_DELIVERY_BACKOFF_MS,
         )
         if row is None:
             return None
@@ -107,16 +109,9 @@ class Outbox:
             chat=row["messaging_group_id"],
             thread=row["thread_id"],
             text=row["text"],
-            reply_to=row["reply_to"],
+            answers=row["answers"],
             maybe_duplicate=bool(row["maybe_duplicate"]),
         )
-
-    def next_due_at(self, connection: sqlite3.Connection, lane: Lane) -> int | None:
-        """Return when a lane's next delivery may go out (epoch milliseconds), None when it is empty."""
-        row = self._sql.row(
-            connection, "next_not_before", session_id=lane.session, messaging_group_id=lane.chat, thread=lane.thread
-        )
-        return None if row is None else row["at"]
 
     def set_sent(self, connection: sqlite3.Connection, delivery: Delivery, platform_id: str, now: int) -> bool:
         """sending -> sent. Returns False when it has moved on."""
@@ -154,11 +149,9 @@ class Outbox:
         row = self._sql.row(connection, "said_in_turn", session_id=session, turn=turn, reply_to=reply_to)
         return (False, False) if row is None else (bool(row["said"]), bool(row["noticed"]))
 
-    def already_sent(
-        self, connection: sqlite3.Connection, session: str, reply_to: str, turn: str | None
-    ) -> tuple[str, ...]:
+    def already_sent(self, connection: sqlite3.Connection, reply_to: str) -> tuple[str, ...]:
         """Return what earlier attempts at a row have said, oldest first."""
-        rows = self._sql.rows(connection, "list_sent_for", session_id=session, reply_to=reply_to, turn=turn)
+        rows = self._sql.rows(connection, "list_sent_for", reply_to=reply_to)
         return tuple(row["text"] for row in rows)
 
     def list_sent(self, connection: sqlite3.Connection, chat: str, after: int, most: int) -> list[Sent]:

@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from nanoclaw.domain.session import RunState, SessionId
+from nanoclaw.domain.turn import LONGEST_BACKOFF_MS
 from nanoclaw.domain.wiring import AgentGroupId, MessagingGroupId, SessionMode
 from nanoclaw.errors import StaleClaim, StoreError
 from nanoclaw.store.people import NewId
@@ -77,13 +78,9 @@ class Sessions:
         return [_session(row) for row in self._sql.rows(connection, "list_live")]
 
     def list_due(self, connection: sqlite3.Connection, now: int) -> list[SessionId]:
-        """Return the sessions that wait for a run to be started."""
-        return [SessionId(row["id"]) for row in self._sql.rows(connection, "list_due", now=now)]
-
-    def next_due_at(self, connection: sqlite3.Connection) -> int | None:
-        """Return when the next back-off ends, None when nothing waits."""
-        row = self._sql.row(connection, "next_due")
-        return None if row is None else row["at"]
+        """Return the sessions that wait for a run to be started, or for the live one to be fed."""
+        rows = self._sql.rows(connection, "list_due", now=now, latest=now + LONGEST_BACKOFF_MS)
+        return [SessionId(row["id"]) for row in rows]
 
     def take_seq(self, connection: sqlite3.Connection, session: str, now: int) -> int:
         """Take the next even message number."""
@@ -137,10 +134,6 @@ class Sessions:
         )
         if changed != 1:
             raise StaleClaim(f"run {fence} of session {session} is over")
-
-    def clear_backoff(self, connection: sqlite3.Connection, session: str) -> None:
-        """End a session's back-off."""
-        self._sql.change(connection, "clear_backoff", id=session)
 
 
 def _session(row: sqlite3.Row) -> Session:

@@ -17,13 +17,11 @@ SELECT * FROM sessions WHERE closed_at IS NULL ORDER BY last_active_at DESC, id;
 SELECT * FROM sessions WHERE run_state <> 'over';
 
 -- name: list_due
--- sessions that have a trigger row waiting, no live run, and whose back-off is over; CROSS: from the few that wait
+-- sessions that have a trigger row waiting, and a live run that may take it or no run and a back-off that is over (one
+-- beyond :latest, the longest there is, is from before the clock was set back); CROSS: from the few that wait
 SELECT DISTINCT s.id FROM inbox i CROSS JOIN sessions s ON s.id = i.session_id
-WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over' AND s.not_before <= :now;
-
--- name: next_due^
-SELECT min(s.not_before) AS at FROM inbox i CROSS JOIN sessions s ON s.id = i.session_id
-WHERE i.state = 'queued' AND i.trigger = 1 AND s.run_state = 'over';
+WHERE i.state = 'queued' AND i.trigger = 1 AND (s.run_state IN ('starting', 'running')
+  OR s.run_state = 'over' AND (s.not_before <= :now OR s.not_before > :latest));
 
 -- name: take_seq^
 -- the next even message number of a session
@@ -54,6 +52,3 @@ WHERE id = :id AND fence = :fence AND run_state <> 'over';
 UPDATE sessions SET collected_message = :message, collected_ack = :ack, last_seq = max(last_seq, :message),
   continuation = coalesce(:continuation, continuation), last_active_at = :now
 WHERE id = :id AND fence = :fence AND run_state <> 'over';
-
--- name: clear_backoff!
-UPDATE sessions SET not_before = 0 WHERE id = :id;

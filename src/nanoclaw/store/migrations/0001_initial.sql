@@ -174,6 +174,7 @@ CREATE TABLE inbox (
   CHECK (state <> 'claimed' OR run IS NOT NULL)
 ) STRICT;
 CREATE INDEX inbox_queued ON inbox (session_id, seq) WHERE state = 'queued';
+CREATE INDEX inbox_due ON inbox (session_id) WHERE state = 'queued' AND trigger = 1;
 CREATE INDEX inbox_claimed ON inbox (session_id, seq) WHERE state = 'claimed';
 CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn);
