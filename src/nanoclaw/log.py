@@ -5,9 +5,11 @@ Events are `noun.past_verb`, listed in docs/reference/events.md. Bodies of messa
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import sys
-from typing import TextIO
+from typing import TextIO, cast
 
 import structlog
 
@@ -41,11 +43,27 @@ class Log:
         self._logger.error(event, **fields)
 
 
+class _Patient(io.TextIOBase):
+    """A stream that loses a line rather than its writer: a log on a full disk must not stop the host."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+
 def open_log(level: str = "info", stream: TextIO | None = None) -> Log:
     """Return a log that writes logfmt lines to `stream` (stderr)."""
     renderer = structlog.processors.LogfmtRenderer(key_order=["at", "level", "event"], bool_as_flag=False)
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream or sys.stderr),
+        structlog.WriteLogger(cast("TextIO", _Patient(stream or sys.stderr))),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
