@@ -13,6 +13,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -80,15 +81,18 @@ class Store:
         self._writer.join()
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._reader())
+        except sqlite3.Error as error:
+            raise as_store_error(error, self._path) from error
+
+    def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = open_connection(self._path, read_only=True)
             self._local.connection = connection
             self._open_readers.append(connection)
-        try:
-            return work(connection)
-        except sqlite3.Error as error:
-            raise as_store_error(error, self._path) from error
+        return connection
 
     def _run_writer(self, connection: sqlite3.Connection) -> None:
         while (job := self._jobs.get()) is not None:
@@ -112,8 +116,9 @@ class Store:
                 self._run(connection, job)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            with suppress(sqlite3.Error):  # this thread must live: the next BEGIN says what is wrong
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             for job in batch:
                 job.error = as_store_error(error, self._path)
         for job in batch:
@@ -141,6 +146,6 @@ def as_store_error(error: sqlite3.Error, path: Path) -> NanoClawError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
         return StoreFull(f"the disk that holds {path} is full; nothing was saved. Free some space and try again")
-    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR and "disk" in str(error):
+    if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR:
         return StoreFull(f"writing {path} failed ({error}). Check the disk's space and health, then try again")
     return StoreError(f"the database {path} failed: {error}. `nanoclaw doctor` checks it")

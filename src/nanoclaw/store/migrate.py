@@ -72,10 +72,10 @@ def open_store(path: Path, now: int) -> Store:
             migrate(connection, load_migrations(), now, path)
         finally:
             connection.close()
+        path.chmod(0o600)
+        return Store(path)
     except sqlite3.DatabaseError as error:
         raise OperatorError(explain_damage(error, path)) from error
-    path.chmod(0o600)
-    return Store(path)
 
 
 def explain_damage(error: sqlite3.DatabaseError, path: Path) -> str:
