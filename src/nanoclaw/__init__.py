@@ -62,6 +62,7 @@ the data path, in the order of a message
   flow/deliver.py                     what agents said goes to their chats, in order per lane, lanes side by side
   flow/notify.py                      tells channels that something of a chat changed, and whether its agent is at work
   flow/sweep.py                       once a second, what the hints may have missed, and what no hint tells
+  flow/lifetime.py                    what a host does to the path before its first look and after its last message
   flow/means.py                       What every stage of a run is given: the store, the clock, the log, and how to ...
   flow/spawn.py                       How a stage starts work that outlives its call: the supervisor's TaskGroup, ...
 

@@ -29,11 +29,11 @@ from nanoclaw.channels.terminal_feed import StoreFeed
 from nanoclaw.children import SOURCE, Rehearsal, compile_runner, gateway_spawner
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config
-from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
@@ -202,8 +202,7 @@ class Host:
         if ended:
             self.means.log.warning("box.orphans_ended", count=ended)
         await self.gateway.wait_ready()
-        await self.runs.recover()
-        await self.deliver.recover()
+        await recover(self.deliver, self.runs)
         ready.set()
         took = int((self.means.clock.monotonic() - began) * 1000)
         self.means.log.info("host.started", pid=os.getpid(), home=str(self.means.config.paths.home), took_ms=took)
@@ -218,11 +217,9 @@ class Host:
             service.close()
 
     async def _drain(self) -> None:
-        self.wake.close()
-        stops = [self.runs.stop(run, RunEnd.STOPPED, STOP_GRACE_SECONDS) for run in self.live]
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                await asyncio.gather(*stops)
+                await drain(self.wake, self.runs, self.live, STOP_GRACE_SECONDS)
         except TimeoutError:
             self.means.log.warning("host.drain_timed_out", runs=len(self.live))
 

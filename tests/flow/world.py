@@ -21,10 +21,10 @@ import nanoclaw
 from nanoclaw.channels.base import Accepted, Channel, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
-from nanoclaw.domain.session import RunEnd
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
@@ -264,14 +264,12 @@ class World:
 
     async def recover(self) -> None:
         """What host.py does at its start."""
-        await self.runs.recover()
-        await self.deliver.recover()
+        await recover(self.deliver, self.runs)
         await self.sweep.look()
 
     async def drain(self) -> None:
         """What host.py does at a graceful stop."""
-        self.wake.close()
-        await asyncio.gather(*(self.runs.stop(run, RunEnd.STOPPED, 3.0) for run in self.live))
+        await drain(self.wake, self.runs, self.live, 3.0)
 
     def close(self) -> None:
         """Give back threads and files; what was handed in to the store is still committed."""

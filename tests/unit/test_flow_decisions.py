@@ -22,22 +22,33 @@ from nanoclaw.store.groups import AgentGroup
 
 def test_a_run_without_a_sign_of_life_for_a_minute_is_ended_at_work_or_not() -> None:
     for claimed in (0, 3):
-        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.0, Settings()) is None
-        assert decide_sweep(RunView(claimed, alive_at=0, used_at=0), 60.1, Settings()) is RunEnd.LEASE
+        assert decide_sweep(view(claimed, 0, 0), 60.0, Settings()) is None
+        assert decide_sweep(view(claimed, 0, 0), 60.1, Settings()) is RunEnd.LEASE
 
 
 def test_an_idle_run_is_ended_when_unused_for_long_and_one_at_work_is_not() -> None:
-    assert decide_sweep(RunView(0, alive_at=1000, used_at=400), 1000, Settings()) is None
-    assert decide_sweep(RunView(0, alive_at=1000, used_at=399), 1000, Settings()) is RunEnd.IDLE
-    assert decide_sweep(RunView(1, alive_at=1000, used_at=0), 1000, Settings()) is None
+    assert decide_sweep(view(0, 1000, 400), 1000, Settings()) is None
+    assert decide_sweep(view(0, 1000, 399), 1000, Settings()) is RunEnd.IDLE
+    assert decide_sweep(view(1, 1000, 0), 1000, Settings()) is None
 
 
 def test_a_run_that_works_a_minute_longer_than_a_turn_may_take_is_ended_though_it_shows_signs_of_life() -> None:
-    assert decide_sweep(RunView(1, alive_at=3660, used_at=0), 3660, Settings(turn_seconds=3600.0)) is None
-    assert decide_sweep(RunView(1, alive_at=3661, used_at=0), 3661, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
+    assert decide_sweep(view(1, 3660, 0), 3660, Settings(turn_seconds=3600.0)) is None
+    assert decide_sweep(view(1, 3661, 0), 3661, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
 
 
-RUNS = st.lists(st.builds(RunView, st.integers(0, 2), st.just(0.0), st.floats(0, 1e6)), max_size=8)
+def test_a_run_that_writes_and_writes_but_ends_no_row_is_ended_too() -> None:
+    busy = RunView(1, alive_at=10_861, used_at=10_861, finished_at=0)
+    assert decide_sweep(busy, 10_860, Settings(turn_seconds=3600.0)) is None
+    assert decide_sweep(busy, 10_861, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
+    assert decide_sweep(RunView(0, 10_861, 10_861, 0), 10_861, Settings()) is None
+
+
+def view(claimed: int, alive_at: float, used_at: float) -> RunView:
+    return RunView(claimed, alive_at, used_at, finished_at=used_at)
+
+
+RUNS = st.lists(st.builds(RunView, st.integers(0, 2), st.just(0.0), st.floats(0, 1e6), st.just(0.0)), max_size=8)
 
 
 @given(RUNS, st.one_of(st.none(), st.integers(0, 2000)))

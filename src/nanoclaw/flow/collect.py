@@ -40,8 +40,8 @@ class Collected:
 
     chats: dict[str, None] = field(default_factory=dict)
     lanes: dict[Lane, None] = field(default_factory=dict)
-    failed: bool = False  # the runner gave up on an attempt; it is about to exit
     claimed: int = 0  # rows the run still holds
+    finished: int = 0  # rows that ended
     message: int = 0
     ack: int = 0
     more_work: bool = False
@@ -137,10 +137,8 @@ class Collect:
             return  # not this run's row, or done already: the guard in SQL would refuse it as well
         claim = Claim(run.session, run.fence, ack.seq, ack.attempt)
         match ack.state:
-            case AckState.TAKEN:
-                return  # the store knows it as claimed; its turn is known when it is finished
-            case AckState.FAILED:
-                done.failed = True
+            case AckState.TAKEN | AckState.FAILED:
+                return  # the store knows it as claimed: its turn when it is finished, its fate when the run is over
             case AckState.FINISHED:
                 self._finish(connection, claim, (row, ack.turn), done)
 
@@ -160,6 +158,7 @@ class Collect:
         outcome = end.outcome if row.trigger else Outcome.SILENT
         if not self._tables.inbox.finish(connection, claim, turn, outcome, now):
             return
+        done.finished += 1
         if row.chat is not None:
             done.chats[row.chat] = None
         if end.words and row.trigger and row.chat is not None:

@@ -121,19 +121,15 @@ class Deliver:
         if channel is None:
             raise PlatformError(f"the channel {chat.channel_type} is not switched on")
         text = MAYBE_TWICE + delivery.text if delivery.maybe_duplicate else delivery.text
-        outgoing = Outgoing(
-            delivery=delivery.id,
-            chat_id=chat.platform_id,
-            thread_id=delivery.thread,
-            text=text,
-            reply_to=delivery.answers,
+        receipt = await channel.send(
+            Outgoing(
+                delivery=delivery.id,
+                chat_id=chat.platform_id,
+                thread_id=delivery.thread,
+                text=text,
+                reply_to=delivery.answers,
+            )
         )
-        try:
-            receipt = await channel.send(outgoing)
-        except PlatformError:
-            raise
-        except Exception as error:  # boundary: one broken connector must not stop the host, again at every start
-            raise PlatformError(f"the channel {chat.channel_type} failed: {type(error).__name__}: {error}") from error
         return receipt.platform_id
 
     async def _retry(self, delivery: Delivery, error: PlatformError) -> None:

@@ -17,7 +17,7 @@ from nanoclaw.domain.session import RunEnd
 from nanoclaw.domain.turn import Bury, Requeue, decide_retry
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim
 from nanoclaw.flow.collect import Collect, Collected, RunKey
-from nanoclaw.flow.compose import Places
+from nanoclaw.flow.compose import Places, is_of_this_boot
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter
 from nanoclaw.sandbox.mailbox import Mailbox
@@ -50,21 +50,24 @@ class Ender:
 
     async def end(self, run: EndedRun) -> Collected:
         """Drain, settle and remove a run. Returns what its last words were. Raises StoreError."""
-        run = await self._drained(run)
+        done = Collected()
+        run = await self._drained(run, done)
         self._means.reached("end.drained")
-        done = await self._means.store.write(lambda connection: self._settle(connection, run))
+        await self._means.store.write(lambda connection: self._settle(connection, run, done))
         self._means.reached("end.settled")
-        if run.mailbox.directory.exists():
+        try:
             await self._means.blocking(run.mailbox.remove)
+        except OSError as error:  # it is nobody's any more; the next start of the host tries again
+            self._means.log.warning("run.leftover_kept", error=str(error))
         self._means.log.info(
             "run.ended", session=run.key.session, run=run.key.fence, why=run.end.value, detail=run.detail[:MOST_DETAIL]
         )
         return done
 
-    async def _drained(self, run: EndedRun) -> EndedRun:
+    async def _drained(self, run: EndedRun, done: Collected) -> EndedRun:
         detail = run.detail
-        if not run.mailbox.directory.exists():
-            return run  # it ended before its mailbox was made
+        if not is_of_this_boot(run.mailbox.directory):
+            return run  # it ended before its mailbox was made, or in a power cut, which leaves no file to be trusted
         session = await self._means.store.read(
             lambda connection: self._means.tables.sessions.get(connection, run.key.session)
         )
@@ -78,6 +81,8 @@ class Ender:
                     lambda connection, out=out, at=counters: self._collect.apply(connection, run.key, out, at)
                 )
                 counters = (applied.message, applied.ack)
+                done.lanes |= applied.lanes
+                done.chats |= applied.chats
                 if run.end is RunEnd.AGENT_FAILED:
                     detail = out.state_of("failure") or detail  # the runner's own words, rather than its log's
                 if not applied.more_work:
@@ -101,9 +106,8 @@ class Ender:
         label = BoxLabel(run.key.session, run.key.fence, config.install)
         await self._starter.recover(run.group, run.mailbox, label, places)
 
-    def _settle(self, connection: sqlite3.Connection, run: EndedRun) -> Collected:
+    def _settle(self, connection: sqlite3.Connection, run: EndedRun, done: Collected) -> None:
         tables, now = self._means.tables, self._means.clock.now_ms()
-        done = Collected()
         not_before = 0
         blamed = False  # only the oldest trigger row answers for the run: the rows behind it had no part in its end
         for row in tables.inbox.claimed(connection, run.key.session, run.key.fence):
@@ -120,7 +124,6 @@ class Ender:
                     claim = Claim(run.key.session, run.key.fence, row.seq, row.attempt)
                     self._collect.say(connection, claim, (row, words), done)
         tables.sessions.set_over(connection, run.key.session, run.key.fence, now, not_before=not_before)
-        return done
 
 
 def remove_leftovers(sessions: Path, live: set[tuple[str, int]]) -> int:

@@ -76,12 +76,12 @@ class RunKeeper:
         took = int((self._means.clock.monotonic() - began) * 1000)
         log.info("run.started", rows=len(plan.claimed.rows), took_ms=took)
         self._means.spawn(self._serve(run), f"run {session}")
+        if run.chat:
+            self._typing(run.chat, True)
         now = self._means.clock.now_ms()
         await self._means.store.write(
             lambda connection: self._means.tables.sessions.set_running(connection, session, plan.fence, now)
         )
-        if run.chat:
-            self._typing(run.chat, True)
 
     async def collect(self, run: LiveRun) -> None:
         """Read a run's outbound.db and apply it; a fault ends the run."""
@@ -96,7 +96,7 @@ class RunKeeper:
             except StoreFull as error:
                 run.seen_version = (0, 0)  # the sweep looks again
                 self._means.log.warning("store.filled", error=str(error))
-            except AgentFault as fault:
+            except (AgentFault, OSError) as fault:  # OSError: the disk below this one file
                 self.end_soon(run, RunEnd.FAULT, str(fault))
 
     def end_soon(self, run: LiveRun, end: RunEnd, detail: str) -> None:
@@ -106,11 +106,17 @@ class RunKeeper:
             run.box.kill()
 
     async def stop(self, run: LiveRun, end: RunEnd, grace_seconds: float) -> None:
-        """Ask a run's box to go, kill it after `grace_seconds`; returns when the run is over."""
+        """Ask a run's box to go, kill it after `grace_seconds`; returns when the run is over.
+
+        A box that cannot be ended keeps its session: a second one would work beside it in the same folders.
+        """
         if run.ending is None:
             run.ending = end
             await self._note_stopping(run)
-            await run.box.stop(grace_seconds)
+            try:
+                await run.box.stop(grace_seconds)
+            except SandboxError as error:
+                self._means.log.error("box.stuck", session=run.session, run=run.fence, error=str(error))
         await run.over.wait()
 
     async def recover(self) -> None:
@@ -124,7 +130,10 @@ class RunKeeper:
             key = RunKey(session.id, session.fence, group.id, session.chat)
             ended = EndedRun(key, group, Mailbox(directory), RunEnd.STOPPED, "")
             self._announce(await self._ender.end(ended))
-        await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
+        try:
+            await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
+        except OSError as error:
+            self._means.log.warning("run.leftover_kept", error=str(error))
 
     async def _serve(self, run: LiveRun) -> None:
         try:
@@ -191,8 +200,10 @@ class RunKeeper:
                 lambda connection, out=out: self._collect.apply(connection, key, out, counters)  # noqa: B023
             )
             self._means.reached("collect.applied")
-            run.collected_message, run.collected_ack, run.claimed = done.message, done.ack, done.claimed
             run.used_at = self._means.clock.monotonic()
+            if done.finished:
+                run.finished_at = run.used_at
+            run.collected_message, run.collected_ack, run.claimed = done.message, done.ack, done.claimed
             self._announce(done)
             if done.claimed == 0:
                 self._gateway.close_turn(run.session, run.fence)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.contract.message import RunSettings, to_json
-from nanoclaw.domain.session import SessionId
+from nanoclaw.domain.session import RunState, SessionId
+from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.claim import Claimed, claim
 from nanoclaw.flow.compose import Places, mark_boot, prepare_places
 from nanoclaw.flow.live import LiveRun
@@ -101,6 +102,7 @@ class Starter:
             alive_at=now,
             used_at=now,
             claimed=len(plan.claimed.rows),
+            finished_at=now,
         )
 
     def forget(self, box: Box) -> None:
@@ -122,7 +124,9 @@ class Starter:
     def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:
         tables, now = self._means.tables, self._means.clock.now_ms()
         row = tables.sessions.get(connection, session)
-        if row.run_state != "over" or row.not_before > now or not tables.inbox.has_waiting_trigger(connection, session):
+        if row.run_state != RunState.OVER or is_backing_off(row.not_before, now):
+            return None
+        if not tables.inbox.has_waiting_trigger(connection, session):
             return None
         fence = tables.sessions.raise_fence(connection, session, now)
         group = tables.groups.get(connection, row.agent_group)

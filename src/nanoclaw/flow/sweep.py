@@ -4,7 +4,7 @@ In: the store, the live runs, the clock.
 Out: hints to wake and deliver; runs ended for silence, idleness or short memory.
 Writes: through run.
 Never: is on the path of a message; reads a mailbox that has not changed.
-Fails: a broken look is logged and repeated at the next second.
+Fails: a look on a full disk is logged and repeated at the next second; StoreError stops the host.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from nanoclaw.flow.wake import Wake
 PERIOD_SECONDS = 1.0
 LEASE_SECONDS = 60.0
 TURN_MARGIN_SECONDS = 60.0  # a runner gets this long to notice the wall limit of a turn itself
+MOST_TURNS = 3  # that may pass before a row ends: its own, a nudge, a report of a wrong destination
 STOP_GRACE_SECONDS = 5.0
 MEMINFO = Path("/proc/meminfo")
 
@@ -36,6 +37,7 @@ class RunView:
     claimed: int
     alive_at: float
     used_at: float
+    finished_at: float
 
 
 def decide_sweep(run: RunView, now: float, settings: Settings) -> RunEnd | None:
@@ -46,6 +48,8 @@ def decide_sweep(run: RunView, now: float, settings: Settings) -> RunEnd | None:
         return RunEnd.IDLE
     if run.claimed and now - run.used_at > settings.turn_seconds + TURN_MARGIN_SECONDS:
         return RunEnd.STUCK
+    if run.claimed and now - run.finished_at > MOST_TURNS * settings.turn_seconds + TURN_MARGIN_SECONDS:
+        return RunEnd.STUCK  # an agent that has taken its runner over can write for ever
     return None
 
 
@@ -89,18 +93,20 @@ class Sweep:
         await self._deliver.look()
         runs = [run for run in self._live if run.ending is None]
         for run in runs:
-            await self._look_at(run)
+            self._look_at(run)
         self._free_memory([run for run in runs if run.ending is None])
 
-    async def _look_at(self, run: LiveRun) -> None:
+    def _look_at(self, run: LiveRun) -> None:
         now = self._means.clock.monotonic()
         end = decide_sweep(_view(run), now, self._means.config.settings)
         if end is RunEnd.IDLE:
             self._means.spawn(self._runs.stop(run, end, STOP_GRACE_SECONDS), f"idle {run.session}")
         elif end is not None:
             self._runs.end_soon(run, end, "")
-        elif _has_news(run):
-            await self._runs.collect(run)
+        elif not run.collecting.locked() and _has_news(run):
+            self._means.spawn(
+                self._runs.collect(run), f"collect {run.session}"
+            )  # a box that holds a lock delays nobody
 
     def _free_memory(self, runs: list[LiveRun]) -> None:
         if not runs:
@@ -127,7 +133,7 @@ def read_free_memory_mb(meminfo: Path = MEMINFO) -> int | None:
 
 
 def _view(run: LiveRun) -> RunView:
-    return RunView(run.claimed, run.alive_at, run.used_at)
+    return RunView(run.claimed, run.alive_at, run.used_at, run.finished_at)
 
 
 def _has_news(run: LiveRun) -> bool:

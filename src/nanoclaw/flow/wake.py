@@ -4,20 +4,24 @@ In: hints (a session has news). The store is the truth; a lost hint costs a swee
 Out: claimed rows projected into the run's inbound.db and the doorbell rung, or a run started.
 Writes: `inbox` (queued -> claimed), the run's inbound.db.
 Never: works on one session twice at once; starts a box for rows that do not trigger, or during a back-off.
-Fails: a run whose inbound.db cannot be written is ended, its rows go on in the next; StoreFull waits for space.
+Fails: a run whose inbound.db cannot be written, or is locked for 30 s, is ended, its rows go on in the next; StoreFull
+waits for space.
 """
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
+from collections.abc import Sequence
 
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import MailboxBusy, StaleClaim, StoreFull
 from nanoclaw.flow.claim import claim
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
-from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.run import BUSY_SECONDS, RunKeeper
 from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.sandbox.mailbox import InboundRow
 
 MOST_HELD = 100  # rows a box may hold; the rest waits in the store
 
@@ -32,6 +36,8 @@ class Wake:
         self._gateway = gateway
         self._active: dict[SessionId, bool] = {}  # session -> look again when done
         self._closed = False
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
 
     def hint(self, session: SessionId) -> None:
         """Say that a session has news."""
@@ -41,11 +47,13 @@ class Wake:
             self._active[session] = True
             return
         self._active[session] = False
+        self._at_rest.clear()
         self._means.spawn(self._serve(session), f"wake {session}")
 
-    def close(self) -> None:
-        """Start nothing any more: the host is stopping."""
+    async def close(self) -> None:
+        """Start nothing any more: the host is stopping. Returns when what is being started has started or failed."""
         self._closed = True
+        await self._at_rest.wait()
 
     async def _serve(self, session: SessionId) -> None:
         try:
@@ -58,6 +66,8 @@ class Wake:
             self._means.log.warning("wake.postponed", session=session, error=str(error))  # the sweep looks again
         finally:
             del self._active[session]
+            if not self._active:
+                self._at_rest.set()
 
     async def _look(self, session: SessionId) -> None:
         run = self._live.find(session)
@@ -73,11 +83,14 @@ class Wake:
         )
         if not claimed.rows:
             return
+        # before the box can see a row, and so before the answer to it can close the turn
+        self._gateway.open_turn(run.session, run.fence, claimed.charge)
         means.reached("wake.claimed")
-        run.claimed = len(claimed.rows)
         run.used_at = means.clock.monotonic()
+        run.finished_at = run.finished_at if run.claimed else run.used_at
+        run.claimed = len(claimed.rows)
         try:
-            await means.blocking(run.mailbox.project, claimed.rows)
+            await self._project(run, claimed.rows)
         except MailboxBusy as busy:
             self._runs.end_soon(run, RunEnd.FAULT, str(busy))
             return
@@ -85,5 +98,15 @@ class Wake:
             self._runs.end_soon(run, RunEnd.NO_START, f"its mailbox could not be written: {error}")
             return
         means.reached("wake.projected")
-        self._gateway.open_turn(run.session, run.fence, claimed.charge)
         run.box.ring()
+
+    async def _project(self, run: LiveRun, rows: Sequence[InboundRow]) -> None:
+        """Write the rows; a box that holds a lock has as long as with its own file. Each try waits half a second."""
+        began = self._means.clock.monotonic()
+        while True:
+            try:
+                await self._means.blocking(run.mailbox.project, rows)
+                return
+            except MailboxBusy:
+                if run.ending is not None or self._means.clock.monotonic() - began > BUSY_SECONDS:
+                    raise
