@@ -71,6 +71,11 @@ class ScriptedChannel:
         """The channel's name, as in `messaging_groups.channel_type`."""
         return self._name
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether what people say would be heard."""
+        return self._sink is not None
+
     def connect(self, sink: Sink) -> None:
         """Say where `receive` hands in messages; `run` does it too."""
         self._sink = sink
@@ -78,7 +83,10 @@ class ScriptedChannel:
     async def run(self, sink: Sink, stop: asyncio.Event) -> None:
         """Listen until `stop` is set."""
         self.connect(sink)
-        await stop.wait()
+        try:
+            await stop.wait()
+        finally:
+            self._sink = None
 
     async def receive(self, *batch: Incoming, cursor: str | None = None) -> list[Accepted]:
         """Hand in what people said, as one batch. Raises StoreError: the platform would repeat it."""

@@ -12,6 +12,7 @@ import socket
 import sqlite3
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +101,8 @@ class BoxTurn:
     """The rows an agent has taken, and what it may do about them."""
 
     def __init__(self, box: ScriptedBox, rows: list[Row]) -> None:
-        self._box = box
+        self.box = box
         self.rows = rows
-
-    @property
-    def box(self) -> ScriptedBox:
-        """The box it runs in."""
-        return self._box
 
     @property
     def texts(self) -> list[str]:
@@ -120,13 +116,13 @@ class BoxTurn:
 
     async def wait(self, event: asyncio.Event) -> None:
         """Wait for the test, as an agent that works or hangs."""
-        self._box.at_rest = True
+        self.box.at_rest = True
         await event.wait()
-        self._box.at_rest = False
+        self.box.at_rest = False
 
     async def more(self) -> None:
         """Wait for follow-ups and take them into this turn."""
-        self.rows += await self._box.take()
+        self.rows += await self.box.take()
 
     def send(self, text: str, to: str | None = None, reply_to: int | None = None) -> None:
         """Send a message now, in the middle of the turn."""
@@ -139,7 +135,7 @@ class BoxTurn:
     def finish(self, *texts: str, to: str | None = None, notice: bool = False) -> None:
         """Write the replies and the finished acks of all rows taken, in one transaction."""
         self.write([self.draft(text, to, notice=notice) for text in texts], FINISHED)
-        self._box.number += 1
+        self.box.number += 1
 
     def draft(self, text: str, to: str | None = None, reply_to: int | None = None, *, notice: bool = False) -> Draft:
         """Return a message that answers the last row taken, or the row `reply_to`."""
@@ -149,7 +145,7 @@ class BoxTurn:
     def write(self, drafts: list[Draft] | None = None, acks: str = "", **state: str) -> None:
         """Commit messages, one ack for each row taken, and state; ring the host."""
         told = [Ack(row.seq, row.attempt, acks) for row in self.rows] if acks else []
-        self._box.outbound.write(self._box.turn_id, drafts or [], told, list(state.items()))
+        self.box.outbound.write(self.box.turn_id, drafts or [], told, list(state.items()))
 
     def exit(self, code: int, words: str = "", reason: ExitReason = ExitReason.EXITED) -> None:
         """End the box."""
@@ -170,6 +166,7 @@ class ScriptedBox:
         self.at_rest = False  # waits: for a doorbell with nothing unread, or for the test
         self.muted = False  # its doorbells are lost
         self.stop_asked = False
+        self.stubborn = False  # will not go when it is asked to
         self._label = label
         self._pid = pid
         self._choose = choose
@@ -178,6 +175,7 @@ class ScriptedBox:
         self._killed = asyncio.Event()
         self._exit: BoxExit | None = None
         self._gone = asyncio.Event()
+        self._listeners: list[socket.socket] = []
         self._outbound: Outbound | None = None
         self.held: list[sqlite3.Connection] = []  # closed with the box, as the kernel drops a dead process's locks
 
@@ -193,8 +191,8 @@ class ScriptedBox:
 
     @property
     def listeners(self) -> list[socket.socket]:
-        """None: nothing in here calls a model."""
-        return []
+        """Real ones, on the loopback of this machine; nothing in here calls a model."""
+        return self._listeners
 
     @property
     def in_directory(self) -> Path:
@@ -236,8 +234,9 @@ class ScriptedBox:
 
     def ring(self) -> None:
         """Ring the runner's doorbell."""
-        self.at_rest = False
-        self._look.set()
+        if self.released:  # a held box hears nothing
+            self.at_rest = False
+            self._look.set()
 
     def bell(self, byte: bytes) -> None:
         """Ring the host's doorbell."""
@@ -248,6 +247,7 @@ class ScriptedBox:
         """Yield the runner's doorbells; ends with the box."""
         while (byte := await self._bells.get()) != b"":
             yield byte
+        self._bells.put_nowait(b"")  # for whoever listens again
 
     async def wait(self) -> BoxExit:
         """Wait until the box is gone."""
@@ -255,9 +255,14 @@ class ScriptedBox:
         return self._exit or BoxExit(0, ExitReason.EXITED, "")
 
     async def stop(self, grace_seconds: float) -> BoxExit:
-        """Ask it to go: it interrupts what it does and goes at once."""
+        """Ask it to go: it interrupts what it does and goes at once, unless it is stubborn."""
         self.stop_asked = True
-        self._end(BoxExit(0, ExitReason.STOPPED, ""))
+        if not self.stubborn:
+            self._end(BoxExit(0, ExitReason.STOPPED, ""))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_seconds):
+                return await self.wait()
+        self.kill()
         return await self.wait()
 
     def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
@@ -269,6 +274,12 @@ class ScriptedBox:
             self._exit = exit_
         self._killed.set()
 
+    async def hear(self) -> None:
+        """Wait for the next doorbell."""
+        self._look.clear()
+        self.at_rest = True
+        await self._look.wait()
+
     async def take(self) -> list[Row]:
         """Wait for rows not seen yet, up to the last one that triggers, and take them; as the runner does."""
         inbound = Inbound(str(self.in_directory))
@@ -278,9 +289,7 @@ class ScriptedBox:
                 rows.pop()
             if rows:
                 break
-            self._look.clear()
-            self.at_rest = True
-            await self._look.wait()
+            await self.hear()
         self.at_rest = False
         self.seen += rows
         self.outbound.write(self.turn_id, (), [Ack(row.seq, row.attempt, TAKEN) for row in rows])
@@ -288,6 +297,7 @@ class ScriptedBox:
 
     async def live(self) -> None:
         """Be the box's processes, until killed or gone by itself."""
+        self._listeners = [socket.create_server(("127.0.0.1", 0)) for _ in self.spec.ports]
         try:
             async with asyncio.TaskGroup() as group:
                 work = group.create_task(self._work())
@@ -298,8 +308,8 @@ class ScriptedBox:
         finally:
             if self._outbound is not None:
                 self._outbound.close()
-            for connection in self.held:
-                connection.close()
+            for resource in (*self.held, *self._listeners):
+                resource.close()
             self._gone.set()
             self.bell(b"")
 
@@ -354,8 +364,13 @@ class ScriptedRuntime:
             raise self._refusals.popleft()
         box = ScriptedBox(spec, label, 1_000_000 + len(self.boxes), self._choose)
         box.muted = self.muted
-        self.boxes.append(box)
         self._spawn(box.live(), f"box {label.session} {label.fence}")
+        self.boxes.append(box)
+        try:
+            await asyncio.sleep(0)  # it begins: its listeners are there, and its end gives them back
+        except asyncio.CancelledError:
+            box.kill()
+            raise
         return box
 
     async def end_orphans(self, install: str) -> int:
@@ -366,6 +381,8 @@ class ScriptedRuntime:
         """Kill what still runs."""
         for box in self.boxes:
             box.kill()
+        for box in self.boxes:
+            await box.wait()
 
     def _choose(self, rows: list[Row]) -> Act:
         origin = next((chat_from_json(row.content).origin for row in reversed(rows) if row.kind == "chat"), "")
