@@ -57,3 +57,18 @@ async def test_a_box_that_is_gone_holds_nothing(wall: Wall) -> None:
     box = await wall.start("pass")
     await box.wait()
     assert measure_unnamed(box.pid, os.stat("/").st_dev).used_bytes == 0
+
+
+async def test_boxes_that_share_a_workspace_are_told_apart_by_what_each_holds(wall: Wall) -> None:
+    hold = "import os, sys; f = os.open('/workspace/held', os.O_RDWR | os.O_CREAT); os.unlink('/workspace/held')"
+    hog = await wall.start(f"{hold}; os.posix_fallocate(f, 0, 24 << 20); os.write(1, b'o'); sys.stdin.read()")
+    meek = await wall.start("import os, sys; os.write(1, b'o'); sys.stdin.read()")
+    watchdog = DiskWatchdog(SystemClock(), open_log("error"))
+    for box in (hog, meek):
+        async for _ in box.bells():
+            break
+        watchdog.watch(box, [wall.inputs.workspace], 20 * MIB)
+    await watchdog.look()
+    async with asyncio.timeout(20):
+        assert (await hog.wait()).reason is ExitReason.DISK
+    assert (await meek.stop(5)).reason is ExitReason.STOPPED

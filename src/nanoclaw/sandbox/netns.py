@@ -122,11 +122,11 @@ def _answer(control: socket.socket, request: bytes) -> None:
         pid, *ports = (int(word) for word in request.split())
         _enter(pid)
         listeners = [_make_listener(port) for port in ports]
+        descriptors = array.array("i", [listener.fileno() for listener in listeners])
+        # fails with ETOOMANYREFS while boxes of the same uid keep thousands of descriptors on their way (run)
+        control.sendmsg([b"ok"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
     except (OSError, ValueError) as error:
         control.send(str(error).encode()[:500])
-        return
-    descriptors = array.array("i", [listener.fileno() for listener in listeners])
-    control.sendmsg([b"ok"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])
 
 
 def serve(control: socket.socket) -> None:

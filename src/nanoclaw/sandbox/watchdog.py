@@ -24,7 +24,7 @@ from nanoclaw.sandbox.runtimes.base import Box, ExitReason
 
 LOOK_SECONDS = 2.0
 WALK_SECONDS = 60.0
-MOST_ENTRIES = 2_000_000  # more than this is over any limit
+MOST_ENTRIES = 1_000_000  # more than this is over any limit
 MOST_WAITING_BYTES = 64 * 1024 * 1024  # of folders' names still to walk, all kept in memory
 MOST_DESCRIPTORS = 100_000  # of one box; more than this is over any limit
 MOST_PATH_BYTES = 4000  # openat2 takes no longer path; what lies deeper cannot be counted and is over any limit
@@ -205,15 +205,19 @@ class DiskWatchdog:
 
     async def look(self) -> None:
         """Walk what is due, and kill what is over its limit."""
+        measured: dict[Path, Usage] = {}  # the boxes of a group share its workspace: one walk for all
         for watched in list(self._watched):
             now = self._clock.monotonic()
             watched.note_free(_free_bytes(watched.folders[0]))
             if not decide_walk(watched.lost, watched.allowance, now - watched.walked_at):
                 continue
             watched.lost, watched.walked_at = 0, now
-            usages = [await asyncio.to_thread(measure, folder) for folder in watched.folders]
+            for folder in watched.folders:
+                if folder not in measured:
+                    measured[folder] = await asyncio.to_thread(measure, folder)
             device = os.stat(watched.folders[0]).st_dev
-            usages.append(await asyncio.to_thread(measure_unnamed, watched.box.pid, device))
+            unnamed = await asyncio.to_thread(measure_unnamed, watched.box.pid, device)
+            usages = [*(measured[folder] for folder in watched.folders), unnamed]
             used = sum(usage.used_bytes for usage in usages)
             watched.allowance = watched.limit_bytes - used
             if watched.allowance < 0 or not all(usage.is_whole for usage in usages):
