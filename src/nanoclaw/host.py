@@ -251,7 +251,12 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     channels: dict[str, Channel] = {terminal.name: terminal}
     notify = Notify(store, tables, channels, {terminal.name: terminal.changed}, supervisor.spawn)
+
     # gateway
+    def model_key(present: bool) -> None:
+        rehearsal.model_key(present)
+        terminal.rehearsing(not present)
+
     try:
         spawner, admin_listener = gateway_spawner(config), open_admin_socket(config.paths.gateway_socket)
     except OSError as error:
@@ -262,8 +267,8 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         spawner,
         admin_listener,
         on_event=lambda event: log.info("gateway.told", event_kind=type(event).__name__),
-        on_log=lambda line: log.warning("gateway.logged", line=line),
-        on_model_key=rehearsal.model_key,
+        on_log=lambda line: log.info("gateway.logged", line=line),
+        on_model_key=model_key,
     )
     rehearsal.announce = gateway.set_rehearsal
     # sandbox

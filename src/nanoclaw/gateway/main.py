@@ -9,6 +9,7 @@ reason as the last line on stderr).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -193,8 +194,9 @@ class Gateway:
             sock.close()
 
     def _host_gone(self, reason: str) -> None:
-        self._log.info("gateway.stopped", reason=reason)
-        self._stop.set()
+        self._stop.set()  # before the log: a host that was killed does not read it any more, and writing fails
+        with contextlib.suppress(OSError):
+            self._log.info("gateway.stopped", reason=reason)
 
     def _tell(self, event: control.GatewayEvent) -> None:
         self._host.send(event)

@@ -26,7 +26,7 @@ NEVER = (
     "EnterWorktree", "ExitWorktree", "Monitor", "Workflow", "ReportFindings",
 )  # fmt: skip
 COMPACT_AT_TOKENS = "165000"  # the original's default
-MAX_RETRIES = "6"  # about 35 s of the CLI's own back-off; then the host tries again
+MAX_RETRIES = "4"  # about 8 s of the CLI's own back-off; then the host tries again, after 5 and after 20 s
 SERVER_NAME = "nanoclaw"
 SESSION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
