@@ -16,9 +16,11 @@ import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import nanoclaw
 from nanoclaw.config import Config
+from nanoclaw.errors import SandboxError
 from nanoclaw.gateway.client import GatewayFds, SpawnGateway, gateway_command
 from nanoclaw.log import Log
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
@@ -32,7 +34,9 @@ REHEARSAL_BOOT = (
 )
 RESTART_SECONDS = 1.0
 COMPILE_SECONDS = 20.0
+LOG_BYTES = 65536
 IN_EVERY_BOX = ("contract", "runner")
+SpawnRehearsal = Callable[[Config, socket.socket], "subprocess.Popen[bytes]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +144,10 @@ def compile_runner(interpreter: Interpreter) -> None:
 class Rehearsal:
     """Keeps the rehearsal model running while there is no model key, and never while there is one."""
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, log: Log, spawn: SpawnRehearsal = spawn_rehearsal) -> None:
         self._config = config
         self._log = log
+        self._spawn = spawn
         self.announce: Callable[[int | None], None] = lambda port: None  # set by host.py: the gateway is told the port
         self._wanted = asyncio.Event()
         self._unwanted = asyncio.Event()
@@ -163,11 +168,12 @@ class Rehearsal:
             await wait_first(self._wanted, stop)
             if stop.is_set():
                 return
-            with socket.socket() as listener:
-                listener.bind(("127.0.0.1", 0))
-                listener.listen(128)
-                process = spawn_rehearsal(self._config, listener)
-                self.announce(listener.getsockname()[1])
+            try:
+                process = self._start()
+            except (OSError, SandboxError) as error:  # no room for a process now: the model is not the host
+                self._log.error("rehearsal.start_failed", error=str(error))
+                await _pause(stop)
+                continue
             self.active = True
             self._log.info("rehearsal.started", pid=process.pid)
             try:
@@ -181,19 +187,41 @@ class Rehearsal:
                     process.stderr.close()
             self._log.info("rehearsal.stopped")
 
+    def _start(self) -> subprocess.Popen[bytes]:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(128)
+            process = self._spawn(self._config, listener)
+            self.announce(listener.getsockname()[1])
+        return process
+
     async def _watch(self, process: subprocess.Popen[bytes], stop: asyncio.Event) -> None:
         loop, gone = asyncio.get_running_loop(), asyncio.Event()
-        descriptor = os.pidfd_open(process.pid)
+        descriptor, words = os.pidfd_open(process.pid), process.stderr
         loop.add_reader(descriptor, gone.set)
+        if words is not None:
+            loop.add_reader(words, self._hear, words)
         try:
             await wait_first(gone, stop, self._unwanted)
         finally:
             loop.remove_reader(descriptor)
             os.close(descriptor)
+            if words is not None:
+                loop.remove_reader(words)
         if gone.is_set() and not stop.is_set():
             self._log.warning("rehearsal.died", code=process.wait())
-            try:
-                async with asyncio.timeout(RESTART_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                return
+            await _pause(stop)
+
+    def _hear(self, words: IO[bytes]) -> None:
+        """Log what it says: a pipe that nobody reads fills up, and then it would hang."""
+        data = os.read(words.fileno(), LOG_BYTES)
+        if not data:
+            asyncio.get_running_loop().remove_reader(words)
+        for line in data.decode(errors="replace").splitlines():
+            self._log.warning("rehearsal.logged", line=line)
+
+
+async def _pause(stop: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RESTART_SECONDS):
+            await stop.wait()
