@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.channels.base import Outgoing, Receipt
+from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import SandboxError
 from nanoclaw.flow.receive import Receiver
 from nanoclaw.sandbox.runtimes.base import BoxExit
@@ -259,6 +260,21 @@ async def test_a_box_that_drains_slowly_delays_no_other_chat(tmp_path: Path) -> 
         async with world.run.collecting, asyncio.timeout(2):
             await world.sweep.look()
         await world.quiet()
+
+
+async def test_a_message_that_comes_as_its_box_is_put_to_sleep_is_not_blamed_for_it(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        chat = await world.chat()
+        for _ in range(4):
+            world.script.hangs()
+            if world.boxes:
+                await world.after(1)
+            else:
+                await chat.says("hi")
+            await world.until(lambda: len(world.live) == 1)
+            await world.runs.stop(world.run, RunEnd.IDLE, 1.0)
+        assert await world.rows("SELECT failures FROM inbox") == [(0,)]
+        assert chat.heard == []
 
 
 async def locked_inbound(world: World) -> sqlite3.Connection:
