@@ -18,7 +18,7 @@ from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, mark_of
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.spec import Mount, SandboxSpec, build_spec
-from nanoclaw.testing.contracts.runtimes import BEHAVIOURS, CODE, RINGS, WORDS, Behaviour, Part
+from nanoclaw.testing.contracts.runtimes import BEHAVIOURS, CODE, WORDS, Behaviour, Part
 from nanoclaw.testing.scripted_box import Act, BoxTurn, ScriptedBox, ScriptedRuntime
 from tests.runner_process import SETTINGS
 from tests.wall.conftest import BOX_UID, Wall, cgroups_of, make_inputs, wall
@@ -26,12 +26,13 @@ from tests.wall.test_box_life import processes_with
 
 __all__ = ["wall"]  # the fixture
 
+FLOOD = 440_000  # bytes: a little more than is read of a box in one window, so that it ends while nobody reads
 HEAD = "import os, sys, time; open('/workspace/ran-{fence}', 'w').close()  # {install}\n"
 CODES = {
     Part.WAITS: "os.write(1, b'o'); sys.stdin.read()",
     Part.STUBBORN: "os.write(1, b'o')\nwhile True: time.sleep(1)",
     Part.ENDS: f"sys.stderr.write({WORDS!r}); sys.exit({CODE})",
-    Part.RINGS: f"for _ in range({RINGS}): os.write(1, b'h'); os.write(1, b'o')",
+    Part.RINGS: f"os.write(1, b'h' * {FLOOD}); os.write(1, b'o')",
     Part.ANSWERS: "os.write(1, b'o')\nwhile os.read(0, 1): os.write(1, b'o')",
 }
 
@@ -106,9 +107,9 @@ async def ends(turn: BoxTurn) -> None:
 
 
 async def rings(turn: BoxTurn) -> None:
-    for _ in range(RINGS):
+    for _ in range(1000):
         turn.box.bell(ALIVE)
-        turn.box.bell(OUT)
+    turn.box.bell(OUT)
     turn.exit(0)
 
 

@@ -18,7 +18,6 @@ SHORT_GRACE_SECONDS = 0.2
 END_SECONDS = 5.0  # for a box that is killed to be gone
 CODE = 7
 WORDS = "bye"
-RINGS = 100
 
 
 class Part(StrEnum):
@@ -27,7 +26,7 @@ class Part(StrEnum):
     WAITS = "waits"  # rings OUT, then waits until it is asked to stop, and ends with 0
     STUBBORN = "stubborn"  # rings OUT, then goes on whatever it is asked
     ENDS = "ends"  # says WORDS on stderr and ends with CODE
-    RINGS = "rings"  # rings ALIVE and OUT, RINGS times each, and ends with 0
+    RINGS = "rings"  # rings ALIVE faster than anybody listens, then OUT once, and ends with 0 at once
     ANSWERS = "answers"  # rings OUT at its start and at each doorbell, until it is asked to stop
 
 
