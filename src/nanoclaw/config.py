@@ -196,7 +196,7 @@ def write_settings(path: Path, changes: dict[str, str]) -> None:
         if line.split("=")[0].strip() not in changes
     ]
     for key, value in changes.items():
-        quoted = value.replace("\\", "\\\\").replace('"', '\\"')
+        quoted = " ".join(value.split()).replace("\\", "\\\\").replace('"', '\\"')
         kept.append(f'{key} = "{quoted}"')
     draft = path.with_suffix(".toml.new")
     draft.write_text("\n".join(kept) + "\n", encoding="utf-8")
@@ -204,11 +204,11 @@ def write_settings(path: Path, changes: dict[str, str]) -> None:
 
 
 def _open_home(home: Path) -> str:
-    home.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, mode in (("data", 0o700), ("logs", 0o700), ("config", 0o700), ("run", 0o700)):
         (home / name).mkdir(mode=mode, exist_ok=True)
     for name in ("groups", "compose", "sessions"):
-        (home / name).mkdir(mode=0o711, exist_ok=True)
+        (home / name).mkdir(mode=0o700, exist_ok=True)  # boxes are given their folders below it, never the way to them
     path = home / "data" / "install"
     try:
         install = path.read_text(encoding="ascii").strip()

@@ -43,6 +43,9 @@ class Log:
         self._logger.error(event, **fields)
 
 
+CONTROL = {code: "?" for code in (*range(32), *range(127, 160)) if code != 10}  # a log is read on a terminal
+
+
 class _Patient(io.TextIOBase):
     """A stream that loses a line rather than its writer: a log on a full disk must not stop the host."""
 
@@ -51,7 +54,7 @@ class _Patient(io.TextIOBase):
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
-            self._stream.write(text)
+            self._stream.write(text.translate(CONTROL))
         return len(text)
 
     def flush(self) -> None:

@@ -42,8 +42,8 @@ def test_a_new_home_gets_its_folders_with_their_modes_and_an_identity(home: Path
     config = load_config()
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.iterdir()}
     assert modes == {
-        "data": 0o700, "logs": 0o700, "config": 0o700, "run": 0o700, "groups": 0o711, "compose": 0o711,
-        "sessions": 0o711,
+        "data": 0o700, "logs": 0o700, "config": 0o700, "run": 0o700, "groups": 0o700, "compose": 0o700,
+        "sessions": 0o700,
     }  # fmt: skip
     assert len(config.install) == 8 and load_config().install == config.install
     assert config.paths.home == home and config.timezone == "Europe/Vienna" and config.uid == os.geteuid()

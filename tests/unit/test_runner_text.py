@@ -8,6 +8,8 @@ from nanoclaw.contract.message import ChatIn, Quote, SystemIn, to_json
 from nanoclaw.runner.answer import Part, parse_answer
 from nanoclaw.runner.mailbox import Row
 from nanoclaw.runner.prompt import build_prompt, find_timezone, local_time
+from nanoclaw.runner.providers.base import Result
+from nanoclaw.runner.providers.claude_stream import ClaudeStream
 
 SENT_AT = 1_700_000_000_000
 CHAT = ChatIn("hi", "Ann", "u1", "local", SENT_AT)
@@ -91,3 +93,12 @@ def test_internal_text_is_stripped_also_when_left_open():
 
 def test_a_block_left_open_reaches_its_place():
     assert parse_answer('<message to="family">hey', PLACES).parts == (Part("hey", "family"),)
+
+
+def test_a_result_is_all_text_of_the_last_message_not_only_its_last_block() -> None:
+    stream = ClaudeStream(seen_init=True)
+    block = '{"type":"assistant","message":{"id":"%s","content":[{"type":"text","text":"%s"}]}}'
+    for message, words in (("m1", "let me look"), ("m2", "first, "), ("m2", "second")):
+        stream.read((block % (message, words)).encode())
+    readings = stream.read(b'{"type":"result","subtype":"success","result":"second","user_message_uuids":["u"]}')
+    assert readings == (Result("first, second", ("u",)),)

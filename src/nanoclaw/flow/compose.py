@@ -86,9 +86,9 @@ def prepare_places(config: Config, group: AgentGroup, session: str, destinations
         session=paths.session(group.id, session),
     )
     _prepare_workspace(places.workspace, uid)
-    places.session.parent.mkdir(mode=0o711, exist_ok=True)
-    places.session.mkdir(mode=0o711, exist_ok=True)
-    (places.session / "runs").mkdir(mode=0o711, exist_ok=True)
+    places.session.parent.mkdir(mode=0o700, exist_ok=True)
+    places.session.mkdir(mode=0o700, exist_ok=True)
+    (places.session / "runs").mkdir(mode=0o700, exist_ok=True)
     _give_folder(places.home, uid)
     places.compose.mkdir(mode=0o755, exist_ok=True)
     _write_composed(places.compose / "CLAUDE.md", decide_instructions(group, destinations))

@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 
 import msgspec
 
-from nanoclaw.errors import OperatorError
+from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.gateway import control
 
 BOOT = (
@@ -219,10 +219,10 @@ class GatewayClient:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             process = self._spawn(GatewayFds(theirs, self._admin))
-        except OSError as error:
+        except (OSError, SandboxError) as error:
             ours.close()
-            self._last_line = f"The gateway cannot be started: {error.strerror}."
-            self._on_log(f"gateway.start_failed error={error.strerror!r}")
+            self._last_line = f"The gateway cannot be started: {error}."
+            self._on_log(f"gateway.start_failed error={str(error)!r}")
             self._start_later()
             return
         finally:

@@ -215,7 +215,7 @@ class DiskWatchdog:
             for folder in watched.folders:
                 if folder not in measured:
                     measured[folder] = await asyncio.to_thread(measure, folder)
-            device = os.stat(watched.folders[0]).st_dev
+            device = _device_of(watched.folders[0])
             unnamed = await asyncio.to_thread(measure_unnamed, watched.box.pid, device)
             usages = [*(measured[folder] for folder in watched.folders), unnamed]
             used = sum(usage.used_bytes for usage in usages)
@@ -226,6 +226,16 @@ class DiskWatchdog:
                 watched.box.kill(ExitReason.DISK)
 
 
+def _device_of(folder: Path) -> int:
+    try:
+        return os.stat(folder).st_dev
+    except OSError:
+        return -1  # no file lies on it
+
+
 def _free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0  # gone, or not to be reached: its next walk says what is there
     return found.f_bfree * found.f_frsize

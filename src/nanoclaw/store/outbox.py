@@ -197,7 +197,7 @@ class Outbox:
             id=row["id"],
             order=row["sent_order"],
             text=row["text"],
-            notice=bool(row["notice"]),
+            notice=bool(row["notice"]) and row["seq"] is None,  # a box cannot speak in the host's voice
             maybe_duplicate=bool(row["maybe_duplicate"]),
             reply_to=row["inbound_id"],
             answers=answers,

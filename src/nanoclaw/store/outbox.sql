@@ -61,12 +61,12 @@ SELECT coalesce(sum(notice = 0), 0) AS said, coalesce(sum(notice = 1), 0) AS not
 SELECT text FROM outbox WHERE reply_to = :reply_to AND notice = 0 ORDER BY id;
 
 -- name: list_sent
-SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
+SELECT o.id, o.sent_order, o.text, o.seq, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
 FROM outbox o LEFT JOIN inbox r ON r.id = o.reply_to WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order > :after
 ORDER BY o.sent_order LIMIT :most;
 
 -- name: last_sent
-SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
+SELECT o.id, o.sent_order, o.text, o.seq, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
 FROM outbox o LEFT JOIN inbox r ON r.id = o.reply_to WHERE o.messaging_group_id = :messaging_group_id AND o.sent_order IS NOT NULL
 ORDER BY o.sent_order DESC LIMIT :most;
 
@@ -75,7 +75,7 @@ WITH answers AS (
   SELECT o.id FROM inbox i JOIN outbox o ON o.reply_to = i.id WHERE i.inbound_id = :message
   UNION SELECT o.id FROM inbox i JOIN outbox o ON o.session_id = i.session_id AND o.turn = i.turn
   WHERE i.inbound_id = :message)
-SELECT o.id, o.sent_order, o.text, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
+SELECT o.id, o.sent_order, o.text, o.seq, o.notice, o.maybe_duplicate, o.session_id, o.turn, o.reply_to, r.inbound_id
 FROM answers CROSS JOIN outbox o ON o.id = answers.id LEFT JOIN inbox r ON r.id = o.reply_to
 WHERE o.sent_order IS NOT NULL ORDER BY o.sent_order;
 

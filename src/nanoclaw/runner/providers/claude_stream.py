@@ -48,6 +48,8 @@ class ClaudeStream:
     refused_with: int | None = None  # status of a hopeless retry
     refused_detail: str = ""
     seen_init: bool = field(default=False)
+    message_id: str = ""  # of the last message, and what its text blocks say
+    said: tuple[str, ...] = ()
 
     def read(self, line: bytes) -> tuple[Reading, ...]:
         """Say what one line means; a line that is no JSON object is a sign of life and nothing more."""
@@ -60,6 +62,7 @@ class ClaudeStream:
             case "system":
                 return self._system(fields)
             case "assistant":
+                self._keep_text(fields)
                 return tools_opened(fields)
             case "user":
                 return tools_closed(fields)
@@ -97,7 +100,19 @@ class ClaudeStream:
         if fields.flag("is_error") or fields.text("subtype") != "success":
             message = fields.text("result") or errors or fields.text("subtype")
             return (decide_failure(fields.number("api_error_status"), message, covers),)
-        return (Result(fields.text("result"), covers),)
+        texts, self.said = self.said, ()
+        result = fields.text("result")
+        return (Result("".join(texts) if texts and texts[-1] == result else result, covers),)
+
+    def _keep_text(self, fields: Fields) -> None:
+        """Keep the text blocks of the last message: a result carries only the last of them (run)."""
+        if fields.text("parent_tool_use_id"):
+            return  # a sub-agent's words
+        message = fields.child("message")
+        if message.text("id") != self.message_id:
+            self.message_id, self.said = message.text("id"), ()
+        texts = (block.text("text") for block in message.children("content") if block.text("type") == "text")
+        self.said = (*self.said, *texts)
 
 
 def tools_opened(fields: Fields) -> tuple[Reading, ...]:
