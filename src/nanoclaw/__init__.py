@@ -3,8 +3,8 @@
 what everything stands on
   errors.py                           Every error by whose fault it is; catch at the level that can mend it
   clock.py                            Time, passed in everywhere: the system's, or one that a test turns by hand
-  ids.py                              Ids: ULIDs that never go back, so that their order is the order in which they ...
-  log.py                              One event a line: `turn.finished session=
+  ids.py                              ULIDs that never go back: their order is the order in which they were made
+  log.py                              The host's log: one event a line, to stderr
   config.py                           Where everything lies and what the operator has set
 
 the words both sides of the wall share
@@ -14,172 +14,172 @@ the words both sides of the wall share
 
 nouns and pure rules
   domain/people.py                    Who people are and what they may do
-  domain/wiring.py                    Which chats wake which agents, when, and for whom; and what a chat's gate does ...
+  domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
   domain/verdict.py                   What a gate answers: never a bool, so that a missing answer can never mean yes
-  domain/session.py                   A session
+  domain/session.py                   A session and its one live run; why a run ended
   domain/turn.py                      The life of an accepted message and of a delivery; retry rules and outcomes
   domain/approval.py                  Questions put to a person: one table, one life
   domain/schedule.py                  Tasks: something due at a time; a TaskRun is one firing of it
 
 the central store
-  store/migrate.py                    Brings a database to the present schema, forward only, and refuses one it ...
-  store/db.py                         The central store: one writer thread, readers beside it, and batches that ...
-  store/sql.py                        The `.sql` file beside a module, by name of query; aiosql parses it, sqlite3 ...
+  store/migrate.py                    Brings a database to the present schema; refuses one it cannot trust
+  store/db.py                         One writer thread, readers beside it, batches that share a commit
+  store/sql.py                        The `.sql` file beside a module, by name of query
   store/tables.py                     Every noun of the store in one hand, made once by host.py and passed to the stages
-  store/defaults.py                   What a new home begins with: the operator as owner, the agent group `main`, ...
+  store/defaults.py                   What a new home begins with: the operator, the group `main`, the terminal's chat
   store/people.py                     Users, their identities and their rights
   store/groups.py                     Agent groups and their sandbox config
-  store/chats.py                      Chats
+  store/chats.py                      Chats, their wirings, and where agents may send
   store/sessions.py                   Sessions and their one live run, with its fence
   store/inbound.py                    The ledger of everything accepted, and the channels' cursors
-  store/inbox.py                      What waits for agents: one row for each accepted message and wiring; claims ...
-  store/outbox.py                     Deliveries: what agents and the host say, in order per
+  store/inbox.py                      What waits for agents: claims with attempt and fence
+  store/outbox.py                     Deliveries, in order per session and address, until sent or given up
   store/refusals.py                   Who was refused where and why, counted; never their words
-  store/audit.py                      What the host decided, hash-chained: each row's hash covers the row before it, ...
+  store/audit.py                      What the host decided, chained by hash so that an edit shows
 
 in from the chat, out to the chat
   channels/base.py                    What a channel is: it hands in what people said, and sends what agents answer
   channels/registry.py                Which channels there are: built-in ones, and those of packages somebody installed
   channels/terminal.py                The terminal channel: a unix socket in the home, for people
-  channels/terminal_words.py          What a terminal client and the terminal channel say to each other: JSON lines ...
-  channels/terminal_feed.py           What the terminal channel reads of the store: deliveries by cursor, and how ...
-  channels/plain_text.py              Makes text of others safe to show on a terminal: an agent may be hostile, and ...
+  channels/terminal_words.py          What a terminal client and the channel say to each other
+  channels/terminal_feed.py           What the terminal reads of the store: deliveries by cursor, and outcomes
+  channels/plain_text.py              Makes the text of others safe to show on a terminal
 
 the data path, in the order of a message
-  flow/receive.py                     a channel's batch, taken in one transaction; what is accepted is never lost again
-  flow/route.py                       which agents a message is for, and whether it engages them
-  flow/admit.py                       whether this sender's message may reach this agent
-  flow/enqueue.py                     an admitted message becomes a row of the ledger and one inbox row for each agent
-  flow/wake.py                        a session with waiting rows gets them into its live box, or gets a box
-  flow/claim.py                       rows of the store become rows of a mailbox
-  flow/start.py                       a session without a live run gets one: fence raised, rows claimed, mailbox ...
-  flow/compose.py                     What the host writes for an agent group before its box starts: instructions, ...
-  flow/run.py                         keeps the live runs: starts them, hears their doorbells, reads their ...
-  flow/live.py                        The live runs of this host: a cache of what the store and the kernel know, ...
-  flow/collect.py                     what a box wrote becomes deliveries, outcomes and requests, in one store ...
-  flow/requests.py                    what an agent asks of the host, handed to whoever can answer, by name
-  flow/end.py                         a run that is over is drained, settled and removed; every row it held goes on ...
-  flow/deliver.py                     what agents said goes to their chats, in order per lane, lanes side by side
-  flow/notify.py                      tells channels that something of a chat changed, and whether its agent is at work
-  flow/sweep.py                       once a second, what the hints may have missed, and what no hint tells
-  flow/lifetime.py                    what a host does to the path before its first look and after its last message
-  flow/means.py                       What every stage of a run is given: the store, the clock, the log, and how to ...
-  flow/spawn.py                       How a stage starts work that outlives its call: the supervisor's TaskGroup, ...
+  flow/receive.py                     A channel's batch, taken in one transaction; what is accepted is never lost again
+  flow/route.py                       Which agents a message is for, and whether it engages them
+  flow/admit.py                       Whether this sender's message may reach this agent
+  flow/enqueue.py                     An admitted message becomes a row of the ledger and one inbox row for each agent
+  flow/wake.py                        A session with waiting rows gets them into its live box, or gets a box
+  flow/claim.py                       Rows of the store become rows of a mailbox
+  flow/start.py                       A session without a live run gets one: fence, claims, mailbox, box, gateway
+  flow/compose.py                     What the host writes for a group before its box starts
+  flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
+  flow/live.py                        The live runs: a cache of what store and kernel know
+  flow/collect.py                     What a box wrote becomes deliveries, outcomes and requests, in one commit
+  flow/requests.py                    What an agent asks of the host, handed to whoever can answer, by name
+  flow/end.py                         A run that is over is drained, settled and removed
+  flow/deliver.py                     What agents said goes to their chats, in order per lane, lanes side by side
+  flow/notify.py                      Tells channels that something of a chat changed, and whether its agent is at work
+  flow/sweep.py                       Once a second, what the hints may have missed, and what no hint tells
+  flow/lifetime.py                    What a host does to the path before its first look and after its last message
+  flow/means.py                       What every stage of a run is given
+  flow/spawn.py                       How a stage starts work that outlives its call
 
 the wall
-  sandbox/spec.py                     What a box gets, as data: one pure function, so that it can be read, tested ...
-  sandbox/plan.py                     What launch.py is told to become: the host's side of its plan, and the two ...
-  sandbox/launch.py                   Exec-only launcher: `PYTHON -I -S launch.py PLAN_FD` becomes the program of ...
-  sandbox/mounts.py                   Paths that an agent may have written: opened beneath a root without following ...
-  sandbox/netns.py                    Makes the listeners on a box's own loopback: one single-threaded helper ...
+  sandbox/spec.py                     What a box gets, as data, by one pure function
+  sandbox/plan.py                     What launch.py is told to become
+  sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
+  sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
+  sandbox/netns.py                    Makes the listeners on a box's own loopback
   sandbox/cgroup.py                   Memory, process and CPU limits of a box by cgroups, where the host may write them
-  sandbox/mailbox.py                  The host's side of a run's mailbox: writes `in/inbound.db`, reads ...
+  sandbox/mailbox.py                  The host's side of a mailbox: writes inbound.db, reads outbound.db as hostile
   sandbox/wire.py                     The only parser of bytes that a box wrote
-  sandbox/allowance.py                How much a run may say: a box that floods its chat, or the host's disk through ...
+  sandbox/allowance.py                How much a run may say before it is ended for flooding
   sandbox/watchdog.py                 The disk limit of boxes: what bubblewrap cannot bound
-  sandbox/records.py                  What the host started, on disk, so that a later host can end what outlived an ...
-  sandbox/runtimes/base.py            What builds boxes: the protocol every runtime implements, and the words both ...
+  sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
+  sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/bubblewrap.py      The embedded runtime: bubblewrap as an unprivileged uid, no daemon
-  sandbox/runtimes/process.py         A box that is a child process of the host: its pipes, its end, and what is ...
-  sandbox/runtimes/seccomp.py         The system calls a box may not make, as a classic BPF program for `bwrap ...
+  sandbox/runtimes/process.py         A box that is a child process: its pipes, its end, what is cleared away
+  sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
 
 inside the wall
-  runner/__main__.py                  Start of the runner: `python -I -S /opt/nanoclaw`, or `python -m ...
-  runner/start.py                     What is done before anything else: read the run's settings, set limits, listen ...
-  runner/main.py                      The runner's parts put together, and its life: doorbell, signs of life, ...
+  runner/__main__.py                  Start of the runner
+  runner/start.py                     Before anything else: settings, limits, the MCP listener, the agent's process
+  runner/main.py                      The runner's parts and its life: doorbell, signs of life, signals, the end
   runner/loop.py                      The turn: rows in, pushes to the provider, its results out
-  runner/turn.py                      The bookkeeping of a turn: what was pushed and is unanswered, which tools are ...
+  runner/turn.py                      The bookkeeping of a turn: what is unanswered, which tools are open, when it hangs
   runner/mailbox.py                   The box's side of the mailbox: reads inbound.db, is the one writer of outbound.db
   runner/prompt.py                    What the agent reads: rows of the mailbox as tagged text
-  runner/answer.py                    What the agent said, taken apart: plain text for the chat it came from, blocks ...
-  runner/mcp.py                       The MCP endpoint of a box: streamable HTTP on loopback, as little of it as the ...
+  runner/answer.py                    What the agent said, taken apart: text for the chat, blocks for destinations
+  runner/mcp.py                       The MCP endpoint of a box, streamable HTTP on loopback
   runner/tools.py                     The tools the agent may call, one row each
-  runner/fields.py                    Typed access to parsed JSON whose shape is not ours: a missing or wrong-typed ...
+  runner/fields.py                    Typed access to parsed JSON whose shape is not ours
   runner/providers/base.py            What the loop needs of an agent: pushes in, events out
   runner/providers/claude.py          Drives the Claude CLI over its documented stream-json interface
   runner/providers/claude_command.py  The command line and environment of the Claude CLI. Pure
   runner/providers/claude_stream.py   Reads the CLI's stream-json lines and says what they mean
-  runner/providers/claude_errors.py   What an error of the model API means for the chat: plain words, and whether ...
-  runner/providers/echo.py            An agent without a model, for tests: it answers each message with the ...
+  runner/providers/claude_errors.py   What an error of the model API means for the chat
+  runner/providers/echo.py            An agent without a model, for tests
 
 the only way out of a box
-  gateway/main.py                     The gateway's process: opens vault and ledger, takes boxes and turns from the ...
-  gateway/boxes.py                    Who may call at all: the listeners of each live box, how many connections they ...
-  gateway/line.py                     A box's side of one connection: heads in, answers out, each step bounded in ...
-  gateway/hello.py                    The server name of a TLS ClientHello, for the audit line of a handshake that ...
-  gateway/proxy.py                    Every call of a box goes through here: parse, judge, write down, then forward ...
-  gateway/policy.py                   May this call leave the box? Pure rules: what a request asks for, what the ...
-  gateway/exchange.py                 One allowed call: the request streams out, the answer streams back, redacted ...
-  gateway/upstream.py                 Connections to the outside, kept alive and reused: TLS to real hosts, plain ...
-  gateway/inject.py                   What is taken off an agent's headers and what is put on: the real key, only ...
-  gateway/redact.py                   Secrets are blotted out of what comes back, also where a border between chunks ...
-  gateway/usage.py                    Tokens are read from an answer of the Messages API while it passes, streamed ...
-  gateway/vault.py                    The secrets at rest: vault.json, one AES-256-GCM ciphertext a secret under a ...
-  gateway/ledger.py                   What was refused, allowed and used: ledger.db, an append-only audit whose rows ...
+  gateway/main.py                     The gateway's process: vault, ledger, boxes and turns, until the host is gone
+  gateway/boxes.py                    Who may call at all: listeners, connections, open turns, and how often
+  gateway/line.py                     A box's side of one connection, each step bounded in time and size
+  gateway/hello.py                    The server name of a TLS handshake that is refused, for the audit
+  gateway/proxy.py                    Every call of a box: parse, judge, write down, then forward or refuse
+  gateway/policy.py                   May this call leave the box? Pure rules
+  gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
+  gateway/upstream.py                 Connections to the outside, kept alive and reused
+  gateway/inject.py                   What is taken off an agent's headers and what is put on
+  gateway/redact.py                   Secrets are blotted out of what comes back
+  gateway/usage.py                    Tokens are read from an answer while it passes
+  gateway/vault.py                    The secrets at rest: AES-256-GCM under a data key, that under a key file
+  gateway/ledger.py                   What was refused, allowed and used, chained by hash
   gateway/admin.py                    The operator's socket: secrets are set and listed, the audit is shown and checked
-  gateway/control.py                  What the host, the operator and the gateway say to each other, and the socket ...
-  gateway/client.py                   The host's side of the gateway: starts it, starts it again within a second, ...
+  gateway/control.py                  What host, operator and gateway say to each other
+  gateway/client.py                   The host's side: starts it, starts it again, tells it boxes and turns
 
 the stand-in for a model
-  rehearsal/__main__.py               `python -I -m nanoclaw.rehearsal FD [PARENT]`: serve the rehearsal model until ...
-  rehearsal/server.py                 HTTP/1.1 over an inherited listening socket: one thread a connection, keep- ...
+  rehearsal/__main__.py               Serves the rehearsal model until the parent process ends
+  rehearsal/server.py                 HTTP/1.1 over an inherited listening socket
   rehearsal/api.py                    One HTTP request to the Messages API and the answer to it, as data
-  rehearsal/conversation.py           What a request says: who said what since when, which tools were called, what ...
-  rehearsal/sidecall.py               Calls of the CLI that are not the conversation: titles, summaries, quota ...
+  rehearsal/conversation.py           What a request says: who said what since when, which tools were called
+  rehearsal/sidecall.py               Calls of the CLI that are not the conversation
   rehearsal/language.py               The small language a person writes to the rehearsal model, one command a line
   rehearsal/decide.py                 What to do next, worked out from the conversation alone
   rehearsal/toolwork.py               From a command to the calls of real tools that carry it out, step by step
   rehearsal/stream.py                 Answers in the Messages API's own bytes: server-sent events, or one JSON object
-  rehearsal/json_value.py             JSON values with their types, for requests that come from a program we do not ...
+  rehearsal/json_value.py             JSON values with their types
 
 the host
-  children.py                         The host's two children that are not boxes: the gateway and the rehearsal ...
+  children.py                         The host's children that are not boxes, and what each may see
   supervise.py                        The host's one TaskGroup, its signals, its stop event and the deadline of a stop
   host.py                             The composition root: every part, built in the order of the map
 
 for operators
   admin/server.py                     The admin socket of a host: `run/ncl.sock`, 0600, for root and the host's own user
   admin/access.py                     Who may use the admin socket
-  admin/request.py                    What is asked over the admin socket, and what comes back: JSON lines, one ...
+  admin/request.py                    What is asked over the admin socket, and what comes back
   admin/table.py                      What a resource answers: rows under named columns, printed for people or as JSON
   admin/resources/audit.py            `ncl audit`: what the host decided, from the store's hash chain
   admin/resources/groups.py           `ncl groups`: the assistants of this home
   admin/resources/host.py             `ncl host`: how the host is, and asking it to stop
-  admin/resources/messages.py         `ncl messages trace ID`: what became of a message, in the order in which it ...
+  admin/resources/messages.py         `ncl messages trace ID`: what became of a message
   admin/resources/sessions.py         `ncl sessions`: an assistant in a chat, and whether a sandbox runs for it
   admin/offline.py                    The same answers while no host runs: the store's file is read directly, read-only
   admin/client.py                     Asks a host over its admin socket; blocking, for commands
-  admin/cli.py                        The entry of `ncl`: one group a resource, answered by the host, else by the ...
+  admin/cli.py                        The entry of `ncl`
   admin/ask.py                        Asks the host, or the store's file when no host runs; prints what comes back
   admin/command_line.py               Runs a command of ours: exit codes, and errors in plain words on stderr
 
 the command line
   cli/main.py                         The entry of `nanoclaw`
-  cli/verbs.py                        The verbs of `nanoclaw`; each is a module of this folder, imported when it is ...
-  cli/audit.py                        `nanoclaw audit`: what the host decided and what the gateway let through, in ...
+  cli/verbs.py                        The verbs of `nanoclaw`, each imported when it is asked for
+  cli/audit.py                        `nanoclaw audit`: host and gateway decisions in one list by time
   cli/chat.py                         `nanoclaw chat [TEXT]`: one question, or a conversation
-  cli/conversation.py                 A conversation that lasts: words come in on a thread of their own, what is ...
-  cli/doctor.py                       `nanoclaw doctor`: every thing this needs, one line each, and what mends what ...
-  cli/gateway_link.py                 Asks the gateway: the one of the running host, or one started for the duration ...
-  cli/host_process.py                 The host as the command line sees it: whether one runs, starting one, waiting ...
-  cli/link.py                         One connection to the host's terminal: whole words in and out, blocking, with ...
+  cli/conversation.py                 A conversation that lasts over a lost host
+  cli/doctor.py                       `nanoclaw doctor`: what this needs, and what mends what is missing
+  cli/gateway_link.py                 Asks the gateway, of the running host or started for one command
+  cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
+  cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
-  cli/question.py                     `nanoclaw chat TEXT`: one message, its answers on stdout, an exit code that ...
-  cli/setup.py                        `nanoclaw setup`: the owner's name, the time zone, the model key, and a ...
+  cli/question.py                     `nanoclaw chat TEXT`: one message, its answers, an exit code
+  cli/setup.py                        `nanoclaw setup`: name, time zone, model key, a self-test message
   cli/status.py                       `nanoclaw status`: what runs, and what waits
   cli/stop.py                         `nanoclaw stop`: ask the host to finish, and wait until it has
-  cli/talk.py                         `nanoclaw chat` without TEXT: a prompt with history and rendered Markdown, or ...
+  cli/talk.py                         `nanoclaw chat`: a prompt with history and rendered Markdown, or plain lines
   cli/trace.py                        `nanoclaw trace MESSAGE`: what became of a message
   cli/up.py                           `nanoclaw up`: the host, in this process or detached
   cli/vault.py                        `nanoclaw vault`: secrets that only the gateway can read
 
 for tests and plug-in authors
-  testing/contracts/channels.py       What every channel must do; a bench is the platform, with people at the other ...
+  testing/contracts/channels.py       What every channel must do
   testing/contracts/proof.py          How a contract is checked: a sentence that must hold, now or before a deadline
   testing/contracts/providers.py      What every agent's driver must do; a bench says how its agent is made to behave
-  testing/contracts/runtimes.py       What every sandbox runtime must do; a bench says how its boxes are made to ...
-  testing/crashpoints.py              The named places where a test may kill the host: `NANOCLAW_CRASH_AT=name` or ...
-  testing/fakes.py                    Real implementations with a script: a clock turned by hand, a chat platform, ...
-  testing/scripted_box.py             A runtime whose boxes run in this process: a real mailbox on disk, an agent ...
+  testing/contracts/runtimes.py       What every sandbox runtime must do
+  testing/crashpoints.py              The named places where a test may kill the host
+  testing/fakes.py                    A clock turned by hand, a chat platform, the host's side of a gateway
+  testing/scripted_box.py             A runtime whose boxes run in this process
   testing/scripted_provider.py        An agent that can be given one message at a time, and notes when it was given two
 """
