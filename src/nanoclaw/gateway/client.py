@@ -221,8 +221,9 @@ class GatewayClient:
             process = self._spawn(GatewayFds(theirs, self._admin))
         except (OSError, SandboxError) as error:
             ours.close()
-            self._last_line = f"The gateway cannot be started: {error}."
-            self._on_log(f"gateway.start_failed error={str(error)!r}")
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._last_line = f"The gateway cannot be started: {reason}."
+            self._on_log(f"gateway.start_failed error={reason!r}")
             self._start_later()
             return
         finally:
