@@ -76,6 +76,7 @@ def describe_end(end: RunEnd, detail: str) -> str:
     words = {
         RunEnd.IDLE: "the sandbox was put to sleep in the middle of it. Please send it again.",
         RunEnd.STOPPED: "the host was stopped each time. Please send it again.",
+        RunEnd.HOST_DIED: "the host died while it was worked on. Please send it again.",
         RunEnd.AGENT_FAILED: "the agent stopped working.",
         RunEnd.BOX_DIED: "the sandbox ended unexpectedly.",
         RunEnd.FAULT: "what came out of the sandbox could not be trusted, so it was ended.",

@@ -111,7 +111,7 @@ class Ender:
         not_before = 0
         blamed = False  # only the oldest trigger row answers for the run: the rows behind it had no part in its end
         for row in tables.inbox.claimed(connection, run.key.session, run.key.fence):
-            if blamed or not row.trigger or run.end is RunEnd.IDLE:  # it came as its idle box was put to sleep
+            if blamed or not row.trigger or not run.end.counts:
                 tables.inbox.requeue(connection, row, run.key.fence, blame=False)
                 continue
             blamed = True

@@ -128,7 +128,7 @@ class RunKeeper:
             )
             directory = self._means.config.paths.run_directory(group.id, session.id, session.fence)
             key = RunKey(session.id, session.fence, group.id, session.chat)
-            ended = EndedRun(key, group, Mailbox(directory), RunEnd.STOPPED, "")
+            ended = EndedRun(key, group, Mailbox(directory), RunEnd.HOST_DIED, "")
             self._announce(await self._ender.end(ended))
         try:
             await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
