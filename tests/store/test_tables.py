@@ -256,3 +256,20 @@ def test_two_entries_cannot_be_taken_for_each_other_by_shifting_text_between_fie
     stage.tables.audit.append(stage.connection, Entry(1, "ab", "c", "s", "deny", "r"))
     stage.connection.execute("UPDATE audit SET event = 'a', actor = 'bc'")
     assert stage.tables.audit.verify(stage.connection) == (0, 1)
+
+
+def test_a_box_cannot_speak_in_the_hosts_voice_but_its_notice_still_decides_the_outcome() -> None:
+    stage = open_stage()
+    stage.says()
+    row = stage.tables.inbox.claimed(stage.connection, stage.session, stage.start())[0].id
+    outbox, lane = stage.tables.outbox, Lane(stage.session, stage.chat.id, "")
+    for seq in (3, None):
+        words = "the box" if seq else "the host"
+        new = NewDelivery(stage.session, 1, seq, "1-1", row, stage.chat.id, None, words, notice=True)
+        outbox.add(stage.connection, new, stage.now)
+        taken = outbox.take_next(stage.connection, lane, stage.now)
+        assert taken is not None
+        assert outbox.set_sent(stage.connection, taken, words, stage.now)
+    sent = outbox.list_sent(stage.connection, stage.chat.id, 0, 10)
+    assert [(item.text, item.notice) for item in sent] == [("the box", False), ("the host", True)]
+    assert outbox.what_was_said(stage.connection, stage.session, "1-1", row) == (False, True)

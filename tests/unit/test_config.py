@@ -187,3 +187,9 @@ def test_on_a_root_host_nobody_shares_a_uid() -> None:
 def test_a_normal_users_host_is_that_user_everywhere() -> None:
     config = Config(Paths(Path("/h"), Path("/h/run")), Settings(), "0badcafe", "UTC", "gina", 1000)
     assert {config.gateway_uid, config.rehearsal_uid, config.box_uid(0), config.box_uid(7)} == {1000}
+
+
+def test_a_name_with_a_line_break_is_written_on_one_line(tmp_path: Path) -> None:
+    path = settle(tmp_path, "")
+    write_settings(path, {"owner": 'Gina\nmodel_upstream = "http://evil"'})
+    assert read_settings(path) == Settings(owner='Gina model_upstream = "http://evil"')

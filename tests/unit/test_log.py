@@ -28,3 +28,9 @@ def test_what_is_written_can_be_read_as_one_line() -> None:
     open_log("info", stream).bind(session="s1").warning("box.died", words="two\nlines")
     (line,) = stream.getvalue().splitlines()
     assert "event=box.died" in line and "session=s1" in line and "level=warning" in line
+
+
+def test_escape_sequences_in_what_is_logged_never_reach_the_readers_terminal() -> None:
+    stream = io.StringIO()
+    open_log("info", stream).info("agent.said", words="\x1b]0;owned\x07\x9b2J", error="\x1b[31m")
+    assert not set(stream.getvalue()) & {"\x1b", "\x07", "\x9b"}

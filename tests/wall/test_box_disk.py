@@ -72,3 +72,12 @@ async def test_boxes_that_share_a_workspace_are_told_apart_by_what_each_holds(wa
     async with asyncio.timeout(20):
         assert (await hog.wait()).reason is ExitReason.DISK
     assert (await meek.stop(5)).reason is ExitReason.STOPPED
+
+
+async def test_a_workspace_that_is_gone_does_not_stop_the_watchdog(wall: Wall) -> None:
+    box = await wall.start("import sys; sys.stdin.read()")
+    watchdog = DiskWatchdog(SystemClock(), open_log("error"))
+    watchdog.watch(box, [wall.inputs.workspace.with_name("never-there")], 20 * MIB)
+    await watchdog.look()
+    box.kill()
+    assert (await box.wait()).reason is ExitReason.KILLED
