@@ -43,6 +43,7 @@ class Said:
     text: str
     to: str | None
     notice: bool
+    files: list[str]
 
 
 class Mailbox:
@@ -98,7 +99,9 @@ class Mailbox:
     def said(self) -> list[Said]:
         """The chat rows, in order."""
         rows = self.read("SELECT seq, turn, reply_to, content FROM messages WHERE kind = 'chat' ORDER BY seq")
-        return [Said(seq, turn, reply_to, **json.loads(content)) for seq, turn, reply_to, content in rows]
+        return [
+            Said(seq, turn, reply_to, **{"files": [], **json.loads(content)}) for seq, turn, reply_to, content in rows
+        ]
 
     def texts(self) -> list[str]:
         """The texts of the chat rows."""

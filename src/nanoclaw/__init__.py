@@ -14,6 +14,7 @@ the words both sides of the wall share
 
 nouns and pure rules
   domain/people.py                    Who people are and what they may do
+  domain/card.py                      A question with options: buttons where a platform has them, numbers where not
   domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
   domain/verdict.py                   What a gate answers: never a bool, so that a missing answer can never mean yes
   domain/session.py                   A session and its one live run; why a run ended
@@ -57,6 +58,7 @@ the data path, in the order of a message
   flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
   flow/live.py                        The live runs: a cache of what store and kernel know
   flow/collect.py                     What a box wrote becomes deliveries, outcomes and requests, in one commit
+  flow/aftermath.py                   What a transaction leaves to be done once it is committed; every part is a hint
   flow/requests.py                    What an agent asks of the host, handed to whoever can answer, by name
   flow/end.py                         A run that is over is drained, settled and removed
   flow/deliver.py                     What agents said goes to their chats, in order per lane, lanes side by side

@@ -30,6 +30,7 @@ from nanoclaw.children import SOURCE, Rehearsal, compile_runner, gateway_spawner
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
+from nanoclaw.flow.aftermath import Carrier
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
@@ -296,12 +297,15 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         collect,
         Ender(means, collect, starter),
         gateway,
-        deliver=deliver.hint,
         changed=notify.changed,
         typing=notify.typing,
     )
     wake = Wake(means, live, runs, gateway)
     runs.wake = wake.hint
+    carrier = Carrier(
+        deliver.hint, notify.changed, wake.hint, runs.answer, runs.refresh, runs.end_now, store.request_scrub
+    )
+    runs.carry = carrier.carry
     receiver = Receiver(terminal.name, store, tables, means.clock, log, wake=wake.hint, reached=means.reached)
     sweep = Sweep(means, live, runs, wake, deliver)
     # operators

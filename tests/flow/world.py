@@ -21,6 +21,7 @@ import nanoclaw
 from nanoclaw.channels.base import Accepted, Channel, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
+from nanoclaw.flow.aftermath import Carrier
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
@@ -159,12 +160,22 @@ class World:
             self.collect,
             Ender(self.means, self.collect, starter),
             gateway,
-            deliver=self.deliver.hint,
             changed=notify.changed,
             typing=notify.typing,
         )
         self.wake = Wake(self.means, self.live, self.runs, gateway)
         self.runs.wake = self.wake.hint
+        runs = self.runs
+        self.carrier = Carrier(
+            self.deliver.hint,
+            notify.changed,
+            self.wake.hint,
+            runs.answer,
+            runs.refresh,
+            runs.end_now,
+            self.store.request_scrub,
+        )
+        runs.carry = self.carrier.carry
         self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver)
         receiver = Receiver(
             CHANNEL, self.store, self.tables, home.clock, log, wake=self.wake.hint, reached=self._reached

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from nanoclaw.channels.base import Accepted, Incoming
+from nanoclaw.channels.base import Accepted, Click, ClickAnswer, Incoming
 from nanoclaw.channels.terminal import Facts, FeedDelivery, Speaker, TerminalChannel
 from nanoclaw.clock import SystemClock
 from nanoclaw.errors import StoreError
@@ -41,6 +41,9 @@ class FakeHost:
                 self.heard.append(incoming)
             results.append(Accepted(message, fresh))
         return results
+
+    async def click(self, click: Click) -> ClickAnswer:
+        return ClickAnswer("nobody asked", taken=False)
 
     def answer(self, text: str, *messages: str, chat: str = "local", notice: bool = False) -> None:
         order = len(self.sent) + 1

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from nanoclaw.channels.base import Incoming
-from nanoclaw.contract.message import system_from_json
+from nanoclaw.contract.message import ToolAnswer
 from nanoclaw.errors import StoreFull
+from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.flow.deliver import Deliver
-from nanoclaw.flow.requests import Requests
+from nanoclaw.flow.requests import Caller, Requests
 from nanoclaw.flow.route import find_chat, find_sender
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.sandbox.wire import OutRequest
@@ -51,21 +52,19 @@ def test_a_terminal_without_a_default_agent_makes_no_chat() -> None:
 
 def test_a_request_is_answered_by_its_handler_who_is_told_the_caller_by_the_host() -> None:
     stage = open_stage()
-    asked: list[tuple[tuple[str, str], str, int]] = []
+    asked: list[tuple[Caller, str, int]] = []
 
-    def handler(connection: sqlite3.Connection, caller: tuple[str, str], arguments: str, now: int) -> tuple[str, str]:
+    def handler(
+        connection: sqlite3.Connection, caller: Caller, arguments: str, after: Aftermath, now: int
+    ) -> ToolAnswer:
         asked.append((caller, arguments, now))
-        return "done", "as you wished"
+        return ToolAnswer("done", "as you wished")
 
-    requests = Requests(stage.tables, {"wish": handler})
-    caller = (stage.session, stage.agent_group)
-    requests.handle(stage.connection, caller, OutRequest("wish", '{"caller": "somebody else"}'), 7)
+    requests, after = Requests(stage.tables, {"wish": handler}), Aftermath()
+    caller = Caller(stage.session, 1, stage.agent_group, 5, stage.chat.id, None)
+    requests.handle(stage.connection, caller, OutRequest("wish", '{"caller": "somebody else"}'), after, 7)
     assert asked == [(caller, '{"caller": "somebody else"}', 7)]
-    (row,) = stage.connection.execute("SELECT kind, trigger, content FROM inbox").fetchall()
-    note = system_from_json(row["content"])
-    assert (row["kind"], row["trigger"], note.action, note.status, note.text) == (
-        "system", 0, "wish", "done", "as you wished"
-    )  # fmt: skip
+    assert after.answers == [AnswerTo(stage.session, 1, 5, ToolAnswer("done", "as you wished"))]
 
 
 class FullOnce:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from nanoclaw.domain.card import Card
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +32,37 @@ class Incoming:
 
 
 @dataclass(frozen=True, slots=True)
+class Click:
+    """A button of a card was pressed. `sender` is the platform's handle of who pressed it, as in Incoming."""
+
+    chat_id: str
+    sender: str
+    sender_name: str
+    approval: str  # Card.approval
+    value: str  # Option.value
+    text: str = ""  # for an option that takes words
+
+
+@dataclass(frozen=True, slots=True)
+class ClickAnswer:
+    """What the person who pressed is told; `taken` is False when nothing was decided by it."""
+
+    words: str
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """`message` is our id of it (a ULID); `fresh` is False when it had been accepted before.
 
-    `refused` says why a gate refused it ('' = accepted); then nothing of it is kept and `message` is ''.
+    `refused` says why a gate refused it ('' = accepted); then nothing of it is kept and `message` is ''. `words` answer
+    something that was no message for an agent: an answer to a card, a pairing code; nothing of that is kept either.
     """
 
     message: str
     fresh: bool
     refused: str = ""
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +74,8 @@ class Outgoing:
     thread_id: str | None
     text: str
     reply_to: str | None  # platform id of the message it answers
+    card: Card | None = None  # `text` says the same with numbers; a channel with buttons shows this instead
+    edits: str | None = None  # platform id of a message of ours that this one replaces; else it is sent as a new one
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +93,10 @@ class Sink(Protocol):
 
         Raises StoreError when nothing was committed: do not acknowledge, the platform will repeat it.
         """
+        ...
+
+    async def click(self, click: Click) -> ClickAnswer:
+        """Take the press of a button. Change no card before: whether it counts is decided here. Raises StoreError."""
         ...
 
 
@@ -88,4 +118,13 @@ class Channel(Protocol):
 
     async def typing(self, chat_id: str, thread_id: str | None, active: bool) -> None:
         """Show or hide the typing indicator; best effort, never raises."""
+        ...
+
+
+@runtime_checkable
+class OpensDirectChats(Protocol):
+    """A channel that can write to a person who has not written first."""
+
+    async def open_direct_chat(self, handle: str) -> str | None:
+        """Return the id of the direct chat with a person, None when the platform does not allow one. PlatformError."""
         ...

@@ -39,6 +39,15 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came with a message; `path` is where it lies in the box."""
+
+    name: str
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ChatIn:
     """One chat message on its way to the agent. `sent_at` in epoch milliseconds."""
 
@@ -50,6 +59,8 @@ class ChatIn:
     reply_to: int | None = None  # seq of the message it answers
     quote: Quote | None = None
     already_sent: tuple[str, ...] = ()  # attempt > 1: what a broken attempt has already sent, oldest first
+    attachments: tuple[Attachment, ...] = ()
+    command: bool = False  # a command of the provider's own, by exact token and by somebody who may give it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +77,14 @@ class SystemIn:
 class ChatOut:
     """One chat message of the agent. `to` is a destination name; None means where the trigger came from.
 
-    `notice` marks words of the harness itself (an error in plain words), not of the agent.
+    `notice` marks words of the harness itself (an error in plain words), not of the agent. `files` are names below
+    the box's `out/outbox/`.
     """
 
     text: str
     to: str | None = None
     notice: bool = False
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +109,15 @@ class RunSettings:
     turn_seconds: float = 3600.0  # the wall limit of a turn
 
 
-def to_json(value: ChatIn | SystemIn | ChatOut | RunSettings) -> str:
+@dataclass(frozen=True, slots=True)
+class ToolAnswer:
+    """The host's answer to an AgentRequest the agent waits for (table `answers`, id: the request's seq)."""
+
+    status: str  # done, refused, pending (a person is asked; a system message follows), expired
+    text: str
+
+
+def to_json(value: ChatIn | SystemIn | ChatOut | RunSettings | ToolAnswer) -> str:
     """Serialise one of this module's dataclasses."""
     return json.dumps(dataclasses.asdict(value), ensure_ascii=False, separators=(",", ":"))
 
@@ -106,12 +127,18 @@ def chat_from_json(text: str) -> ChatIn:
     fields = json.loads(text)
     quote = fields.pop("quote", None)
     fields["already_sent"] = tuple(fields.get("already_sent", ()))
+    fields["attachments"] = tuple(Attachment(**item) for item in fields.get("attachments", ()))
     return ChatIn(**fields, quote=Quote(**quote) if quote else None)
 
 
 def system_from_json(text: str) -> SystemIn:
     """Parse a SystemIn the host wrote."""
     return SystemIn(**json.loads(text))
+
+
+def answer_from_json(text: str) -> ToolAnswer:
+    """Parse a ToolAnswer the host wrote."""
+    return ToolAnswer(**json.loads(text))
 
 
 def settings_from_json(text: str) -> RunSettings:

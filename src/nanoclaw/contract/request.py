@@ -1,7 +1,7 @@
 """What an agent may ask of the host (outbound kind `request`): a name and arguments, nothing more.
 
-The host answers with a `system` message (contract/message.py SystemIn) that carries the request's action.
-Names are NanoClaw v2's; a name the host has no handler for is refused and the agent told.
+The host answers at once with a `ToolAnswer` (contract/message.py) under the request's seq; what a person decides later
+comes as a `system` message. A name the host has no handler for is refused and the agent told.
 """
 
 from __future__ import annotations

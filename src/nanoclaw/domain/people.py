@@ -17,3 +17,23 @@ class Role(StrEnum):
 
     OWNER = "owner"
     ADMIN = "admin"
+
+
+class Standing(StrEnum):
+    """How a user stands to an agent group, or (without one) to the whole home."""
+
+    OWNER = "owner"
+    ADMIN = "admin"  # of every agent group
+    GROUP_ADMIN = "group-admin"
+    MEMBER = "member"
+    STRANGER = "stranger"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the agent group knows them."""
+        return self is not Standing.STRANGER
+
+    @property
+    def is_approver(self) -> bool:
+        """Whether they decide for the agent group: who may enter, what its agent may do."""
+        return self in (Standing.OWNER, Standing.ADMIN, Standing.GROUP_ADMIN)

@@ -40,8 +40,8 @@ def decide_verdict(chat: Chat, wiring: Wiring, *, known: bool) -> Verdict:
 
 def judge(connection: sqlite3.Connection, tables: Tables, chat: Chat, wiring: Wiring, sender: Sender) -> Verdict:
     """Load what the verdict needs and decide it."""
-    known = tables.people.is_known(connection, sender.user, wiring.agent_group)
-    return decide_verdict(chat, wiring, known=known)
+    standing = tables.people.standing(connection, sender.user, wiring.agent_group)
+    return decide_verdict(chat, wiring, known=standing.is_known)
 
 
 def record_refusal(

@@ -1,7 +1,7 @@
 """7 collect: what a box wrote becomes deliveries, outcomes and requests, in one store transaction.
 
 In: typed rows of a run's outbound.db (sandbox/wire.py parsed them).
-Out: the chats that have news, the lanes to deliver, the rows whose attempt failed.
+Out: how far it was applied, and the aftermath: chats with news, lanes to deliver, answers to requests.
 Writes: `outbox`, `inbox` (claimed -> done, guarded by run and attempt), `sessions` (counters, continuation).
 Never: applies a row of a run that is over (a zombie's file is nobody's); lets an agent name a chat it may not send to.
 Fails: StaleClaim for a zombie; AgentFault for what no honest runner writes; then nothing is applied.
@@ -13,8 +13,10 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from nanoclaw.contract.message import SystemIn
 from nanoclaw.domain.turn import Outcome, TurnFacts, decide_turn_end
-from nanoclaw.flow.requests import Requests
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.requests import Caller, Requests, tell_agent
 from nanoclaw.sandbox.mailbox import Outbound
 from nanoclaw.sandbox.wire import AckState, OutAck, OutChat, OutMessage, OutRequest
 from nanoclaw.store.inbox import Claim, ClaimedRow, RowPlace
@@ -38,8 +40,7 @@ class RunKey:
 class Collected:
     """What the transaction did."""
 
-    chats: dict[str, None] = field(default_factory=dict)
-    lanes: dict[Lane, None] = field(default_factory=dict)
+    after: Aftermath = field(default_factory=Aftermath)
     claimed: int = 0  # rows the run still holds
     finished: int = 0  # rows that ended
     message: int = 0
@@ -84,7 +85,8 @@ class Collect:
             case OutChat():
                 self._take_chat(connection, run, (message, message.body, place), done)
             case OutRequest():
-                self._requests.handle(connection, (run.session, run.agent_group), message.body, self._now_ms())
+                caller = Caller(run.session, run.fence, run.agent_group, message.seq, run.chat, place)
+                self._requests.handle(connection, caller, message.body, done.after, self._now_ms())
 
     def _take_chat(
         self,
@@ -97,9 +99,8 @@ class Collect:
         origin = place.chat if place is not None and place.chat is not None else run.chat
         target = origin if chat.to is None else self._find_target(connection, run, chat.to)
         if target is None:
-            self._requests.tell_agent(
-                connection, run.session, ("send_message", "refused", NOWHERE.format(to=chat.to)), self._now_ms()
-            )
+            note = SystemIn("send_message", "refused", NOWHERE.format(to=chat.to), self._now_ms())
+            tell_agent(connection, self._tables, run.session, note)
             return
         thread = place.thread if place is not None and target == origin else None
         self._tables.outbox.add(
@@ -117,8 +118,8 @@ class Collect:
             ),
             self._now_ms(),
         )
-        done.chats[target] = None
-        done.lanes[Lane(run.session, target, thread or "")] = None
+        done.after.chats[target] = None
+        done.after.lanes[Lane(run.session, target, thread or "")] = None
 
     def _find_target(self, connection: sqlite3.Connection, run: RunKey, name: str) -> str | None:
         found = self._tables.chats.find_destination(connection, run.agent_group, name)
@@ -160,7 +161,7 @@ class Collect:
             return
         done.finished += 1
         if row.chat is not None:
-            done.chats[row.chat] = None
+            done.after.chats[row.chat] = None
         if end.words and row.trigger and row.chat is not None:
             self.say(connection, claim, (row, end.words), done)
 
@@ -186,5 +187,5 @@ class Collect:
             ),
             self._now_ms(),
         )
-        done.chats[row.chat] = None
-        done.lanes[Lane(claim.session, row.chat, thread or "")] = None
+        done.after.chats[row.chat] = None
+        done.after.lanes[Lane(claim.session, row.chat, thread or "")] = None

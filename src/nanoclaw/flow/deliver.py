@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 
 from nanoclaw.channels.base import Channel, Outgoing
 from nanoclaw.clock import Clock
+from nanoclaw.domain.card import card_from_json
 from nanoclaw.domain.turn import decide_delivery_retry
 from nanoclaw.errors import PlatformError, StoreFull
 from nanoclaw.flow.spawn import Spawn
@@ -128,6 +129,8 @@ class Deliver:
                 thread_id=delivery.thread,
                 text=text,
                 reply_to=delivery.answers,
+                card=card_from_json(delivery.card) if delivery.card else None,
+                edits=delivery.replaces,
             )
         )
         return receipt.platform_id

@@ -81,8 +81,7 @@ class Ender:
                     lambda connection, out=out, at=counters: self._collect.apply(connection, run.key, out, at)
                 )
                 counters = (applied.message, applied.ack)
-                done.lanes |= applied.lanes
-                done.chats |= applied.chats
+                done.after.add(applied.after)
                 if run.end is RunEnd.AGENT_FAILED:
                     detail = out.state_of("failure") or detail  # the runner's own words, rather than its log's
                 if not applied.more_work:

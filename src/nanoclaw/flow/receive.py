@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from nanoclaw.channels.base import Accepted, Incoming
+from nanoclaw.channels.base import Accepted, Click, ClickAnswer, Incoming
 from nanoclaw.clock import Clock
 from nanoclaw.domain.session import SessionId
 from nanoclaw.domain.verdict import Allow, Deny
@@ -67,6 +67,10 @@ class Receiver:
         for session in done.wake:
             self._wake(session)
         return done.accepted
+
+    async def click(self, click: Click) -> ClickAnswer:
+        """Take the press of a button. Raises StoreError."""
+        return ClickAnswer("This question is not open any more.", taken=False)
 
     def _take(self, connection: sqlite3.Connection, batch: Sequence[Incoming], cursor: str | None, now: int) -> _Batch:
         done = _Batch([], {})

@@ -59,9 +59,10 @@ def find_chat(
     if chat is not None or channel != TERMINAL:
         return chat
     group = tables.groups.find_by_folder(connection, DEFAULT_FOLDER)
-    if group is None or not tables.people.is_known(
-        connection, find_sender(connection, tables, channel, incoming), group
-    ):
+    if group is None:
+        return None
+    sender = find_sender(connection, tables, channel, incoming)
+    if not tables.people.standing(connection, sender, group).is_known:
         return None
     chat = tables.chats.add(connection, channel, incoming.chat_id, now, is_group=False)
     tables.chats.wire(connection, chat, group, now)

@@ -1,7 +1,7 @@
 """5d, 7a run: keeps the live runs: starts them, hears their doorbells, reads their mailboxes, ends them.
 
 In: sessions to start; doorbells; the end of a box.
-Out: collected rows (stage 7), hints to deliver and to wake.
+Out: collected rows (stage 7) and their aftermath.
 Writes: through start, collect and end.
 Never: has two runs of a session; lets one broken box stop the host.
 Fails: AgentFault ends that run with the chat told; SandboxError ends the start; StoreFull is tried again.
@@ -14,17 +14,18 @@ import sqlite3
 from collections.abc import Callable
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
+from nanoclaw.contract.message import to_json
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, StoreFull
+from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.flow.collect import Collect, Collected, RunKey
 from nanoclaw.flow.end import EndedRun, Ender, remove_leftovers
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter, StartPlan
 from nanoclaw.gateway.client import GatewayClient
-from nanoclaw.sandbox.mailbox import Mailbox
+from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox
 from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
-from nanoclaw.store.outbox import Lane
 
 BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)
 FULL_SECONDS = 1.0  # between two tries to write on a full disk what must be written
@@ -43,7 +44,6 @@ class RunKeeper:
         ender: Ender,
         gateway: GatewayClient,
         *,
-        deliver: Callable[[Lane], None],
         changed: Callable[[str], None],
         typing: Callable[[str, bool], None],
     ) -> None:
@@ -53,10 +53,11 @@ class RunKeeper:
         self._collect = collect
         self._ender = ender
         self._gateway = gateway
-        self._deliver = deliver
         self._changed = changed
         self._typing = typing
-        self.wake: Callable[[SessionId], None] = lambda session: None  # set by host.py: wake and run need each other
+        # set by host.py: the stages need each other
+        self.wake: Callable[[SessionId], None] = lambda session: None
+        self.carry: Callable[[Aftermath], None] = lambda after: None
 
     async def start(self, session: SessionId) -> None:
         """Start a run for a session that has none, when something is due."""
@@ -119,6 +120,24 @@ class RunKeeper:
                 self._means.log.error("box.stuck", session=run.session, run=run.fence, error=str(error))
         await run.over.wait()
 
+    def end_now(self, session: SessionId, end: RunEnd) -> None:
+        """End a session's live run at once, tools included; the rows it held end as `end` says."""
+        run = self._live.find(session)
+        if run is not None:
+            self.end_soon(run, end, "")
+
+    def answer(self, answer: AnswerTo) -> None:
+        """Give an answer to an agent that waits for it; one whose run is over waits no more."""
+        run = self._live.find(SessionId(answer.session))
+        if run is not None and run.fence == answer.fence and run.ending is None:
+            self._means.spawn(self._answer(run, answer), f"answer {run.session}")
+
+    def refresh(self, group: str) -> None:
+        """Tell the live runs of an agent group where it may send now."""
+        for run in self._live:
+            if run.group.id == group and run.ending is None:
+                self._means.spawn(self._refresh(run), f"refresh {run.session}")
+
     async def recover(self) -> None:
         """After a start of the host: end the runs of the host before, whose boxes are gone."""
         sessions = await self._means.store.read(self._means.tables.sessions.list_live)
@@ -151,6 +170,24 @@ class RunKeeper:
             self._starter.forget(run.box)
             self._live.remove(run)
             self.wake(run.session)
+
+    async def _answer(self, run: LiveRun, answer: AnswerTo) -> None:
+        try:
+            await self._means.blocking(run.mailbox.put_answer, str(answer.seq), to_json(answer.answer))
+        except (MailboxBusy, OSError, sqlite3.Error) as error:  # the tool's own time limit tells the agent
+            self._means.log.warning("answer.lost", session=run.session, run=run.fence, error=str(error))
+            return
+        run.box.ring()
+
+    async def _refresh(self, run: LiveRun) -> None:
+        places = await self._means.store.read(
+            lambda connection: self._means.tables.chats.destinations(connection, run.group.id)
+        )
+        rows = [DestinationRow(place.name, place.kind, place.display_name) for place in places]
+        try:
+            await self._means.blocking(run.mailbox.put_destinations, rows)
+        except (MailboxBusy, OSError, sqlite3.Error) as error:  # its next start knows
+            self._means.log.warning("destinations.postponed", session=run.session, error=str(error))
 
     async def _finish(self, run: LiveRun, end: RunEnd, detail: str) -> None:
         key = RunKey(run.session, run.fence, run.group.id, run.chat)
@@ -220,10 +257,7 @@ class RunKeeper:
         run.seen_version = (found.st_mtime_ns, found.st_size)
 
     def _announce(self, done: Collected) -> None:
-        for lane in done.lanes:
-            self._deliver(lane)
-        for chat in done.chats:
-            self._changed(chat)
+        self.carry(done.after)
 
     def _note_busy(self, run: LiveRun, busy: MailboxBusy) -> None:
         now = self._means.clock.monotonic()

@@ -19,6 +19,7 @@ ARGUMENTS_CHARACTERS = 256 * 1024
 NAME_CHARACTERS = 128
 STATE_CHARACTERS = 4096
 PLAIN_CHARACTERS = 200
+MOST_FILES = 10  # in one message
 SEQ_JUMP = 1_000_000  # a run cannot push its session's numbers towards the end of 63 bits
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class OutChat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: str
     to: str | None = None
     notice: bool = False
+    files: tuple[str, ...] = ()
 
 
 class OutRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -107,6 +109,11 @@ def parse_arguments(raw: str, into: type[T]) -> T:
     return _decode(raw, into, "arguments")
 
 
+def is_file_name(name: str) -> bool:
+    """Return whether a name is one plain component of a path, printable and at most 128 characters."""
+    return 1 <= len(name) <= NAME_CHARACTERS and name.isprintable() and "/" not in name and name not in (".", "..")
+
+
 def _body(kind: str, content: object) -> OutChat | OutRequest:
     if not isinstance(content, bytes) or len(content) > CONTENT_BYTES:
         raise AgentFault("outbound message is not text or is larger than 1 MiB")
@@ -114,6 +121,8 @@ def _body(kind: str, content: object) -> OutChat | OutRequest:
         chat = _decode(content, OutChat, "chat message")
         if len(chat.text) > TEXT_CHARACTERS or len(chat.to or "") > NAME_CHARACTERS:
             raise AgentFault("chat message is too long")
+        if len(chat.files) > MOST_FILES or not all(is_file_name(name) for name in chat.files):
+            raise AgentFault("chat message names files that cannot be")
         return chat
     if kind == "request":
         request = _decode(content, OutRequest, "request")

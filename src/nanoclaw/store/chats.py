@@ -20,6 +20,8 @@ from nanoclaw.errors import StoreError
 from nanoclaw.store.people import NewId
 from nanoclaw.store.sql import Sql
 
+MOST_NAME = 64  # characters of a destination's name
+
 
 @dataclass(frozen=True, slots=True)
 class Chat:
@@ -30,6 +32,8 @@ class Chat:
     platform_id: str
     is_group: bool
     unknown_senders: UnknownSenderPolicy
+    name: str | None = None
+    denied_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,23 @@ class Wiring:
     session_mode: SessionMode
     sender_scope: SenderScope
     ignored: IgnoredMessagePolicy
+    agent_name: str = ""  # the agent group's, by which people call it: `@Andy`
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WiringRules:
+    """When and for whom a wiring engages; the defaults are those of a group chat."""
+
+    engage: EngageMode = EngageMode.MENTION
+    pattern: str | None = None  # of EngageMode.PATTERN alone; `.` means always
+    session_mode: SessionMode = SessionMode.SHARED
+    sender_scope: SenderScope = SenderScope.ALL
+    ignored: IgnoredMessagePolicy = IgnoredMessagePolicy.DROP
+    priority: int = 0
+
+
+ALWAYS = WiringRules(engage=EngageMode.PATTERN, pattern=".")  # a direct chat: every message
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +76,7 @@ class Destination:
 
 
 class Chats:
-    """The only writer of `messaging_groups`, `messaging_group_agents` and `agent_destinations`."""
+    """The only writer of `messaging_groups`, `messaging_group_agents`, `agent_destinations` and what hangs on them."""
 
     def __init__(self, new_id: NewId) -> None:
         self._sql = Sql("chats.sql")
@@ -74,38 +95,66 @@ class Chats:
         return _chat(row)
 
     def add(
-        self, connection: sqlite3.Connection, channel_type: str, platform_id: str, now: int, *, is_group: bool
+        self,
+        connection: sqlite3.Connection,
+        channel_type: str,
+        platform_id: str,
+        now: int,
+        *,
+        is_group: bool,
+        unknown_senders: UnknownSenderPolicy = UnknownSenderPolicy.STRICT,
     ) -> Chat:
-        """Make a chat, with the strict policy towards strangers."""
+        """Make a chat; the policy towards strangers is strict unless said otherwise."""
+        chat = MessagingGroupId(self._new_id())
         self._sql.change(
             connection,
             "insert_chat",
-            id=self._new_id(),
+            id=chat,
             channel_type=channel_type,
             platform_id=platform_id,
             name=platform_id,
             is_group=int(is_group),
+            unknown_sender_policy=unknown_senders,
             now=now,
         )
-        chat = self.find(connection, channel_type, platform_id)
-        if chat is None:
-            raise StoreError("a new messaging group is not there")
-        return chat
+        return self.get(connection, chat)
 
-    def wire(self, connection: sqlite3.Connection, chat: Chat, agent_group: str, now: int) -> None:
-        """Wire a chat to an agent group for every message, and make the chat a destination of the group."""
+    def rename(self, connection: sqlite3.Connection, chat: str, name: str) -> None:
+        """Set the name people see; a new chat has its platform's id."""
+        self._sql.change(connection, "rename_chat", id=chat, name=name)
+
+    def wire(
+        self, connection: sqlite3.Connection, chat: Chat, agent_group: str, now: int, rules: WiringRules = ALWAYS
+    ) -> WiringId:
+        """Wire a chat to an agent group and make the chat a destination of the group, unless it is one.
+
+        Raises sqlite3.IntegrityError when they are wired already. Patterns are checked before.
+        """
+        wiring = WiringId(self._new_id())
         self._sql.change(
             connection,
             "insert_wiring",
-            id=self._new_id(),
+            id=wiring,
             messaging_group_id=chat.id,
             agent_group_id=agent_group,
-            engage_mode=EngageMode.PATTERN,
-            engage_pattern=".",
+            engage_mode=rules.engage,
+            engage_pattern=rules.pattern,
+            session_mode=rules.session_mode,
+            sender_scope=rules.sender_scope,
+            ignored_message_policy=rules.ignored,
+            priority=rules.priority,
             now=now,
         )
-        base = re.sub(r"[^a-z0-9]+", "-", chat.platform_id.lower()).strip("-") or "unnamed"
-        name, number = base, 1
+        if not self.destination_name(connection, agent_group, chat.id):
+            self.add_destination(connection, agent_group, chat.name or chat.platform_id, ("channel", chat.id), now)
+        return wiring
+
+    def add_destination(
+        self, connection: sqlite3.Connection, agent_group: str, wanted: str, target: tuple[str, str], now: int
+    ) -> str:
+        """Let an agent group send to (kind, id) under a name made from `wanted`; return the name."""
+        name = base = decide_local_name(wanted)
+        number = 1
         while self.find_destination(connection, agent_group, name) is not None:
             number += 1
             name = f"{base}-{number}"
@@ -114,13 +163,37 @@ class Chats:
             "insert_destination",
             agent_group_id=agent_group,
             local_name=name,
-            target_type="channel",
-            target_id=chat.id,
+            target_type=target[0],
+            target_id=target[1],
             now=now,
         )
+        return name
+
+    def find_agent_destination(self, connection: sqlite3.Connection, agent_group: str, target: str) -> str:
+        """Return the name under which an agent group knows another agent group, '' when it may not send there."""
+        row = self._sql.row(connection, "find_agent_destination", agent_group_id=agent_group, target_id=target)
+        return str(row["local_name"]) if row else ""
+
+    def subscribe(self, connection: sqlite3.Connection, wiring: str, thread: str, now: int) -> None:
+        """Let a `mention-sticky` wiring listen to the rest of a thread."""
+        self._sql.change(connection, "subscribe", wiring_id=wiring, thread_id=thread, now=now)
+
+    def is_subscribed(self, connection: sqlite3.Connection, wiring: str, thread: str | None) -> bool:
+        """Return whether a wiring listens to a thread."""
+        if thread is None:
+            return False
+        return self._sql.row(connection, "find_subscription", wiring_id=wiring, thread_id=thread) is not None
+
+    def block(self, connection: sqlite3.Connection, chat: str, handle: str, by: str | None, now: int) -> None:
+        """Deny a sender of a chat for good."""
+        self._sql.change(connection, "block", messaging_group_id=chat, handle=handle, blocked_by=by, now=now)
+
+    def is_blocked(self, connection: sqlite3.Connection, chat: str, handle: str) -> bool:
+        """Return whether a sender was denied for good in a chat."""
+        return self._sql.row(connection, "find_block", messaging_group_id=chat, handle=handle) is not None
 
     def wirings(self, connection: sqlite3.Connection, chat: str) -> list[Wiring]:
-        """Return a chat's wirings, highest priority first."""
+        """Return a chat's wirings to agent groups that are not archived, highest priority first."""
         return [
             Wiring(
                 id=WiringId(row["id"]),
@@ -130,6 +203,8 @@ class Chats:
                 session_mode=SessionMode(row["session_mode"]),
                 sender_scope=SenderScope(row["sender_scope"]),
                 ignored=IgnoredMessagePolicy(row["ignored_message_policy"]),
+                agent_name=row["agent_name"],
+                priority=row["priority"],
             )
             for row in self._sql.rows(connection, "list_wirings", messaging_group_id=chat)
         ]
@@ -157,4 +232,11 @@ def _chat(row: sqlite3.Row) -> Chat:
         platform_id=row["platform_id"],
         is_group=bool(row["is_group"]),
         unknown_senders=UnknownSenderPolicy(row["unknown_sender_policy"]),
+        name=row["name"],
+        denied_at=row["denied_at"],
     )
+
+
+def decide_local_name(wanted: str) -> str:
+    """Return a destination's name made from any text: lower case, digits and dashes, at most 64 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", wanted.lower())[:MOST_NAME].strip("-") or "unnamed"

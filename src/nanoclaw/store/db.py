@@ -40,6 +40,7 @@ def open_connection(path: Path, *, read_only: bool = False) -> sqlite3.Connectio
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")  # off by default in SQLite
+    connection.execute("PRAGMA secure_delete = ON")  # a held message of a stranger leaves no byte in a free page
     if not read_only:
         connection.execute("PRAGMA journal_mode = WAL")  # readers never wait for the writer
         connection.execute("PRAGMA synchronous = FULL")  # what was accepted survives a power loss
@@ -54,6 +55,7 @@ class Store:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._local = threading.local()
         self._open_readers: list[sqlite3.Connection] = []
+        self._scrub = threading.Event()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         connection = open_connection(path)  # here, so that whoever opens the store hears of a failure
         self._writer = threading.Thread(target=self._run_writer, args=(connection,), name="store-write", daemon=True)
@@ -71,6 +73,11 @@ class Store:
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a read-only connection. Raises StoreError."""
         return await asyncio.wrap_future(self._readers.submit(self._read, work))
+
+    def request_scrub(self) -> None:
+        """Have what was deleted vanish from the write-ahead log too, soon; never blocks."""
+        self._scrub.set()
+        self._jobs.put(_Job(_nothing))
 
     def close(self) -> None:
         """Finish what was handed in and close every connection."""
@@ -105,6 +112,8 @@ class Store:
                     break
                 batch.append(more)
             self._commit(connection, batch)
+            if self._scrub.is_set() and _truncate_log(connection):
+                self._scrub.clear()
             if last:
                 break
         connection.close()
@@ -139,6 +148,18 @@ class Store:
             connection.execute("ROLLBACK TO job")
             job.error = as_store_error(error, self._path) if isinstance(error, sqlite3.Error) else error
         connection.execute("RELEASE job")
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    """Work that only wakes the writer."""
+
+
+def _truncate_log(connection: sqlite3.Connection) -> bool:
+    """Fold the write-ahead log into the database and cut it to nothing; False: a reader is still in it, try later."""
+    try:
+        return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    except sqlite3.Error:
+        return False
 
 
 def as_store_error(error: sqlite3.Error, path: Path) -> NanoClawError:

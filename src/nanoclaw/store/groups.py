@@ -22,6 +22,9 @@ class AgentGroup:
     provider: str
     model: str | None
     effort: str | None
+    instructions: str = ""
+    cli_scope: str = "group"
+    archived_at: int | None = None
 
 
 class Groups:
@@ -31,11 +34,13 @@ class Groups:
         self._sql = Sql("groups.sql")
         self._new_id = new_id
 
-    def add(self, connection: sqlite3.Connection, name: str, folder: str, now: int) -> AgentGroupId:
-        """Make an agent group with the default config; its box uid is the next unused one."""
+    def add(
+        self, connection: sqlite3.Connection, name: str, folder: str, now: int, *, instructions: str = ""
+    ) -> AgentGroupId:
+        """Make an agent group with the default config; its box uid is the next unused one. Names are checked before."""
         group = AgentGroupId(self._new_id())
         self._sql.change(connection, "insert_group", id=group, name=name, folder=folder, now=now)
-        self._sql.change(connection, "insert_config", agent_group_id=group, now=now)
+        self._sql.change(connection, "insert_config", agent_group_id=group, instructions=instructions, now=now)
         return group
 
     def get(self, connection: sqlite3.Connection, group: str) -> AgentGroup:
@@ -68,4 +73,7 @@ def _group(row: sqlite3.Row) -> AgentGroup:
         provider=row["provider"],
         model=row["model"],
         effort=row["effort"],
+        instructions=row["instructions"],
+        cli_scope=row["cli_scope"],
+        archived_at=row["archived_at"],
     )

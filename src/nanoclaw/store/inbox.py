@@ -17,7 +17,12 @@ MOST_CLAIMED = 100  # rows claimed at once; the rest follows when these are fini
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A row about to be queued. `message` is the inbound id; `content` is set for rows without one."""
+    """A row about to be queued. `message` is the inbound id of what a person wrote that began it.
+
+    `content` is set when the box sees something else than that. The last six are of words of another agent: which
+    session sent them, where a plain answer goes (a session and its row; None: the chat), how many agents they have
+    passed, which files came with them (JSON).
+    """
 
     session: str
     seq: int
@@ -26,6 +31,13 @@ class NewRow:
     message: str | None = None
     wiring: str | None = None
     content: str | None = None
+    routed_by: str = ""
+    admitted_by: str = ""
+    sent_by: str | None = None
+    return_session: str | None = None
+    return_row: str | None = None
+    hops: int = 0
+    files: str = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +60,8 @@ class ClaimedRow:
     is_group: bool
     is_mention: bool
     user: str | None
+    sent_by: str | None = None  # the session of the agent that wrote it
+    files: str = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,10 @@ class RowPlace:
     message: str | None
     chat: str | None
     thread: str | None
+    return_session: str | None = None
+    return_row: str | None = None
+    hops: int = 0
+    user: str | None = None  # the person whose message began it
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,13 @@ class Inbox:
             kind=row.kind,
             trigger=int(row.trigger),
             content=row.content,
+            routed_by=row.routed_by,
+            admitted_by=row.admitted_by,
+            from_session_id=row.sent_by,
+            return_session_id=row.return_session,
+            return_inbox_id=row.return_row,
+            hops=row.hops,
+            files=row.files,
             now=now,
         )
         return row_id
@@ -119,6 +144,10 @@ class Inbox:
             message=row["inbound_id"],
             chat=row["messaging_group_id"],
             thread=row["thread_id"],
+            return_session=row["return_session_id"],
+            return_row=row["return_inbox_id"],
+            hops=row["hops"],
+            user=row["user_id"],
         )
 
     def finish(self, connection: sqlite3.Connection, claim: Claim, turn: str, outcome: Outcome, now: int) -> bool:
@@ -198,4 +227,6 @@ def _claimed(row: sqlite3.Row) -> ClaimedRow:
         is_group=bool(row["is_group"]),
         is_mention=bool(row["is_mention"]),
         user=row["user_id"],
+        sent_by=row["from_session_id"],
+        files=row["files"],
     )

@@ -1,7 +1,9 @@
 -- name: insert_row!
 -- -> queued
-INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, state, queued_at)
-VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, 'queued', :now);
+INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, routed_by, admitted_by,
+  from_session_id, return_session_id, return_inbox_id, hops, files, state, queued_at)
+VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, :routed_by, :admitted_by,
+  :from_session_id, :return_session_id, :return_inbox_id, :hops, :files, 'queued', :now);
 
 -- name: claim_rows!
 -- queued -> claimed, for the live run alone: at most :most rows, but always up to a trigger row, with all context before
@@ -22,12 +24,14 @@ AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND
 
 -- name: list_claimed
 SELECT i.id, i.seq, i.attempt, i.failures, i.kind, i.trigger, i.content, i.inbound_id,
+  i.from_session_id, i.files,
   b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
 
 -- name: find_by_seq^
-SELECT i.id, i.attempt, i.state, i.run, i.inbound_id, i.turn, b.messaging_group_id, b.thread_id
+SELECT i.id, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.return_session_id, i.return_inbox_id, i.hops,
+  b.messaging_group_id, b.thread_id, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.seq = :seq;
 

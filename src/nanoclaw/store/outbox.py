@@ -12,9 +12,12 @@ from nanoclaw.store.sql import Sql
 
 @dataclass(frozen=True, slots=True)
 class NewDelivery:
-    """A message about to be sent. `seq` None: the host's own words; `reply_to` is an inbox row."""
+    """A message about to be sent. `seq` None: the host's own words, `session` None: to nobody's conversation.
 
-    session: str
+    `reply_to` is an inbox row, `edits` the delivery whose message it replaces, `user` whom a card is for.
+    """
+
+    session: str | None
     run: int
     seq: int | None
     turn: str | None
@@ -23,20 +26,27 @@ class NewDelivery:
     thread: str | None
     text: str
     notice: bool = False
+    card: str | None = None
+    approval: str | None = None
+    user: str | None = None
+    edits: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
     """Deliveries of one lane go out in order; lanes do not wait for each other."""
 
-    session: str
+    session: str | None
     chat: str
     thread: str
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A delivery that is being sent; `attempt` counts from 1, `answers` is the platform's id of what it answers."""
+    """A delivery that is being sent; `attempt` counts from 1.
+
+    `answers` is the platform's id of what it answers, `replaces` that of the message it takes the place of.
+    """
 
     id: str
     attempt: int
@@ -45,6 +55,8 @@ class Delivery:
     text: str
     answers: str | None
     maybe_duplicate: bool
+    card: str | None = None
+    replaces: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,10 @@ class Outbox:
             thread_id=delivery.thread,
             text=delivery.text,
             notice=int(delivery.notice),
+            card=delivery.card,
+            approval_id=delivery.approval,
+            user_id=delivery.user,
+            edits=delivery.edits,
             now=now,
         )
 
@@ -111,6 +127,8 @@ class Outbox:
             text=row["text"],
             answers=row["answers"],
             maybe_duplicate=bool(row["maybe_duplicate"]),
+            card=row["card"],
+            replaces=row["replaces"],
         )
 
     def set_sent(self, connection: sqlite3.Connection, delivery: Delivery, platform_id: str, now: int) -> bool:

@@ -1,9 +1,9 @@
 -- name: insert_delivery!
 -- -> pending; a seq that was collected before is ignored
 INSERT INTO outbox (id, session_id, run, seq, turn, reply_to, messaging_group_id, thread_id, text, notice,
-  state, created_at)
+  card, approval_id, user_id, edits, state, created_at)
 VALUES (:id, :session_id, :run, :seq, :turn, :reply_to, :messaging_group_id, :thread_id, :text, :notice,
-  'pending', :now)
+  :card, :approval_id, :user_id, :edits, 'pending', :now)
 ON CONFLICT (session_id, run, seq) DO NOTHING;
 
 -- name: list_lanes
@@ -17,11 +17,12 @@ WHERE state IN ('pending', 'sending', 'unknown') AND state <> 'sending';
 -- message of the same chat that it answers.
 UPDATE outbox SET state = 'sending', attempt = attempt + 1
 WHERE id = (
-  SELECT id FROM outbox WHERE session_id = :session_id AND messaging_group_id = :messaging_group_id
+  SELECT id FROM outbox WHERE session_id IS :session_id AND messaging_group_id = :messaging_group_id
   AND coalesce(thread_id, '') = :thread AND state IN ('pending', 'sending', 'unknown') ORDER BY id LIMIT 1
 ) AND state = 'pending' AND (not_before <= :now OR not_before > :latest)
 RETURNING *, (SELECT b.platform_id FROM inbox i JOIN inbound b ON b.id = i.inbound_id
-  WHERE i.id = outbox.reply_to AND b.messaging_group_id = outbox.messaging_group_id) AS answers;
+  WHERE i.id = outbox.reply_to AND b.messaging_group_id = outbox.messaging_group_id) AS answers,
+  (SELECT before.platform_id FROM outbox before WHERE before.id = outbox.edits) AS replaces;
 
 -- name: set_sent!
 -- sending -> sent

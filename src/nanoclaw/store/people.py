@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Protocol
 
-from nanoclaw.domain.people import Role, UserId
+from nanoclaw.domain.people import Role, Standing, UserId
 from nanoclaw.store.sql import Sql
 
 
@@ -29,12 +29,12 @@ class People:
         row = self._sql.row(connection, "find_user_by_identity", channel_type=channel_type, handle=handle)
         return UserId(row["user_id"]) if row else None
 
-    def is_known(self, connection: sqlite3.Connection, user: UserId | None, agent_group: str) -> bool:
-        """Return whether a user is owner, admin or member of an agent group; nobody is not known."""
+    def standing(self, connection: sqlite3.Connection, user: UserId | None, agent_group: str | None) -> Standing:
+        """Return how a user stands to an agent group; None: to the whole home. Nobody is a stranger."""
         if user is None:
-            return False
+            return Standing.STRANGER
         row = self._sql.row(connection, "find_standing", user_id=user, agent_group_id=agent_group)
-        return row is not None and row["standing"] is not None
+        return Standing.STRANGER if row is None or row["standing"] is None else Standing(row["standing"])
 
     def find_owner(self, connection: sqlite3.Connection) -> UserId | None:
         """Return the first owner."""
@@ -60,15 +60,42 @@ class People:
         """Set a user's name."""
         self._sql.change(connection, "rename_user", id=user, name=name)
 
-    def grant(self, connection: sqlite3.Connection, user: UserId, role: Role, now: int) -> None:
-        """Give a user a global role."""
-        self._sql.change(
+    def grant(
+        self,
+        connection: sqlite3.Connection,
+        user: UserId,
+        role: Role,
+        now: int,
+        *,
+        agent_group: str | None = None,
+        by: UserId | None = None,
+    ) -> bool:
+        """Give a user a role, of one agent group or (None) of all; False: they have it already."""
+        changed = self._sql.change(
             connection,
             "insert_role",
             id=self._new_id(),
             user_id=user,
             role=role,
-            agent_group_id=None,
-            granted_by=None,
+            agent_group_id=agent_group,
+            granted_by=by,
             now=now,
         )
+        return changed == 1
+
+    def add_member(
+        self, connection: sqlite3.Connection, user: UserId, agent_group: str, now: int, *, by: UserId | None = None
+    ) -> bool:
+        """Make a user known to an agent group; False: they were."""
+        changed = self._sql.change(
+            connection, "insert_member", user_id=user, agent_group_id=agent_group, added_by=by, now=now
+        )
+        return changed == 1
+
+    def approvers(self, connection: sqlite3.Connection, agent_group: str | None) -> list[UserId]:
+        """Return who decides for an agent group: its own admins, then global admins, then owners; each once.
+
+        Source of the order: architecture section 11. Without a group its own admins are nobody.
+        """
+        rows = self._sql.rows(connection, "list_approvers", agent_group_id=agent_group)
+        return list(dict.fromkeys(UserId(row["user_id"]) for row in rows))

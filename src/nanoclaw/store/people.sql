@@ -13,17 +13,28 @@ VALUES (:channel_type, :handle, :user_id, :display_name, :now);
 
 -- name: insert_role!
 INSERT INTO user_roles (id, user_id, role, agent_group_id, granted_by, granted_at)
-VALUES (:id, :user_id, :role, :agent_group_id, :granted_by, :now);
+VALUES (:id, :user_id, :role, :agent_group_id, :granted_by, :now) ON CONFLICT DO NOTHING;
+
+-- name: insert_member!
+INSERT INTO agent_group_members (user_id, agent_group_id, added_by, added_at)
+VALUES (:user_id, :agent_group_id, :added_by, :now) ON CONFLICT DO NOTHING;
+
+-- name: list_approvers
+SELECT user_id FROM user_roles
+WHERE role = 'owner' OR agent_group_id IS NULL OR agent_group_id = :agent_group_id
+ORDER BY CASE WHEN agent_group_id IS NOT NULL THEN 0 WHEN role = 'admin' THEN 1 ELSE 2 END, granted_at, id;
 
 -- name: find_owner^
 SELECT user_id FROM user_roles WHERE role = 'owner' ORDER BY granted_at, id LIMIT 1;
 
 -- name: find_standing^
--- how a user stands to an agent group: owner, admin, member or nothing
+-- how a user stands to an agent group (NULL: to the whole home); the words of domain/people.py Standing
 SELECT CASE
   WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'owner') THEN 'owner'
-  WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'admin'
-               AND (agent_group_id IS NULL OR agent_group_id = :agent_group_id)) THEN 'admin'
+  WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'admin' AND agent_group_id IS NULL)
+    THEN 'admin'
+  WHEN EXISTS (SELECT 1 FROM user_roles WHERE user_id = :user_id AND role = 'admin' AND agent_group_id = :agent_group_id)
+    THEN 'group-admin'
   WHEN EXISTS (SELECT 1 FROM agent_group_members WHERE user_id = :user_id AND agent_group_id = :agent_group_id)
     THEN 'member'
 END AS standing;

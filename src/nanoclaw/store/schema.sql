@@ -43,6 +43,18 @@ CREATE TABLE user_dms (
   PRIMARY KEY (user_id, channel_type)
 ) STRICT;
 
+-- whoever sends the code in a direct chat is that user there
+CREATE TABLE pairing_codes (
+  id TEXT PRIMARY KEY,
+  user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+  code_hash TEXT NOT NULL,
+  tries_left INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL,
+  used_at INTEGER
+) STRICT;
+CREATE INDEX pairing_codes_open ON pairing_codes (expires_at) WHERE used_at IS NULL;
+
 -- agents ---------------------------------------------------------------------------------------------------
 CREATE TABLE agent_groups (
   id TEXT PRIMARY KEY,
@@ -67,6 +79,7 @@ CREATE TABLE container_configs (
   packages_pip TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(packages_pip)),
   additional_mounts TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(additional_mounts)),
   limits TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(limits)),
+  instructions TEXT NOT NULL DEFAULT '',         -- who it is, composed into its CLAUDE.md, which it cannot change
   cli_scope TEXT NOT NULL DEFAULT 'group' CHECK (cli_scope IN ('disabled', 'group', 'global')),
   updated_at INTEGER NOT NULL
 ) STRICT;
@@ -100,6 +113,21 @@ CREATE TABLE messaging_group_agents (
   UNIQUE (messaging_group_id, agent_group_id),
   CHECK (engage_mode <> 'pattern' OR engage_pattern IS NOT NULL)
 ) STRICT;
+-- a mention in a thread makes `mention-sticky` listen to the rest of it
+CREATE TABLE thread_subscriptions (
+  wiring_id TEXT NOT NULL REFERENCES messaging_group_agents (id) ON DELETE CASCADE,
+  thread_id TEXT NOT NULL,
+  subscribed_at INTEGER NOT NULL,
+  PRIMARY KEY (wiring_id, thread_id)
+) STRICT;
+-- a denial for good: nothing of them is asked about again
+CREATE TABLE blocked_senders (
+  messaging_group_id TEXT NOT NULL REFERENCES messaging_groups (id) ON DELETE CASCADE,
+  handle TEXT NOT NULL,
+  blocked_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  blocked_at INTEGER NOT NULL,
+  PRIMARY KEY (messaging_group_id, handle)
+) STRICT;
 CREATE TABLE agent_destinations (
   agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
   local_name TEXT NOT NULL,
@@ -108,6 +136,7 @@ CREATE TABLE agent_destinations (
   created_at INTEGER NOT NULL,
   PRIMARY KEY (agent_group_id, local_name)
 ) STRICT;
+CREATE INDEX wirings_by_agent ON messaging_group_agents (agent_group_id);
 CREATE INDEX agent_destinations_by_target ON agent_destinations (target_type, target_id);
 
 -- sessions and their one live run --------------------------------------------------------------------------
@@ -131,6 +160,7 @@ CREATE TABLE sessions (
 ) STRICT;
 CREATE UNIQUE INDEX sessions_once ON sessions
   (agent_group_id, mode, coalesce(messaging_group_id, ''), coalesce(thread_id, '')) WHERE closed_at IS NULL;
+CREATE INDEX sessions_by_chat ON sessions (messaging_group_id);
 CREATE INDEX sessions_live ON sessions (run_state) WHERE run_state <> 'over';
 
 -- the data path --------------------------------------------------------------------------------------------
@@ -154,7 +184,7 @@ CREATE TABLE inbound (
 CREATE UNIQUE INDEX inbound_once ON inbound (channel_type, account, messaging_group_id, platform_id);
 CREATE TABLE inbox (
   id TEXT PRIMARY KEY,
-  inbound_id TEXT REFERENCES inbound (id),       -- NULL: a task, a note of the host
+  inbound_id TEXT REFERENCES inbound (id),       -- what a person wrote that began it; NULL: a task, a note of the host
   session_id TEXT NOT NULL REFERENCES sessions (id),
   wiring_id TEXT REFERENCES messaging_group_agents (id) ON DELETE SET NULL,
   seq INTEGER NOT NULL CHECK (seq % 2 = 0),      -- the message number the agent sees
@@ -166,6 +196,13 @@ CREATE TABLE inbox (
   failures INTEGER NOT NULL DEFAULT 0,           -- runs that ended while this was their oldest trigger row
   run INTEGER,
   turn TEXT,
+  routed_by TEXT NOT NULL DEFAULT '',            -- the rule that chose this agent, for `trace`
+  admitted_by TEXT NOT NULL DEFAULT '',          -- the rule that let it in
+  from_session_id TEXT REFERENCES sessions (id), -- the agent that wrote it; NULL: a person, a task, the host
+  return_session_id TEXT REFERENCES sessions (id),  -- where a plain answer goes instead of the chat
+  return_inbox_id TEXT,                          -- the row of that session it answers
+  hops INTEGER NOT NULL DEFAULT 0,               -- how many agents the words passed through
+  files TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(files)),
   outcome TEXT CHECK (outcome IN ('replied', 'silent', 'refused', 'failed')),
   queued_at INTEGER NOT NULL,
   claimed_at INTEGER,
@@ -178,10 +215,11 @@ CREATE INDEX inbox_queued ON inbox (session_id, seq) WHERE state = 'queued';
 CREATE INDEX inbox_due ON inbox (session_id) WHERE state = 'queued' AND trigger = 1;
 CREATE INDEX inbox_claimed ON inbox (session_id, seq) WHERE state = 'claimed';
 CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
-CREATE INDEX inbox_by_turn ON inbox (session_id, turn);
+CREATE INDEX inbox_from_agents ON inbox (queued_at) WHERE from_session_id IS NOT NULL;
+CREATE INDEX inbox_by_turn ON inbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE TABLE outbox (
   id TEXT PRIMARY KEY,
-  session_id TEXT NOT NULL REFERENCES sessions (id),
+  session_id TEXT REFERENCES sessions (id),      -- NULL: the host's own words, to nobody's conversation
   run INTEGER NOT NULL,
   seq INTEGER,                                   -- outbound.db seq; NULL: the host's own words
   turn TEXT,
@@ -190,6 +228,10 @@ CREATE TABLE outbox (
   thread_id TEXT,
   text TEXT NOT NULL,
   notice INTEGER NOT NULL DEFAULT 0 CHECK (notice IN (0, 1)),
+  card TEXT CHECK (card IS NULL OR json_valid(card)),  -- a question with options (domain/card.py)
+  approval_id TEXT REFERENCES approvals (id) ON DELETE SET NULL,
+  user_id TEXT REFERENCES users (id) ON DELETE SET NULL,  -- whom a card is for
+  edits TEXT REFERENCES outbox (id),             -- the delivery whose message this one replaces
   state TEXT NOT NULL CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'unknown')),
   attempt INTEGER NOT NULL DEFAULT 0,
   not_before INTEGER NOT NULL DEFAULT 0,
@@ -200,12 +242,14 @@ CREATE TABLE outbox (
   created_at INTEGER NOT NULL,
   ended_at INTEGER,
   UNIQUE (session_id, run, seq),
+  CHECK (session_id IS NOT NULL OR seq IS NULL),
   CHECK ((state = 'sent') = (sent_order IS NOT NULL))
 ) STRICT;
 CREATE INDEX outbox_waiting ON outbox (session_id, id) WHERE state IN ('pending', 'sending', 'unknown');
-CREATE INDEX outbox_by_turn ON outbox (session_id, turn);
+CREATE INDEX outbox_by_turn ON outbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE INDEX outbox_by_chat ON outbox (messaging_group_id, sent_order);
 CREATE INDEX outbox_by_reply ON outbox (reply_to);
+CREATE INDEX outbox_by_approval ON outbox (approval_id) WHERE approval_id IS NOT NULL;
 CREATE TABLE cursors (
   channel_type TEXT NOT NULL,
   account TEXT NOT NULL DEFAULT '',
@@ -230,10 +274,15 @@ CREATE TABLE approvals (
   id TEXT PRIMARY KEY,
   kind TEXT NOT NULL CHECK (kind IN ('unknown_sender', 'unknown_chat', 'agent_request', 'egress', 'question')),
   state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied', 'expired')),
-  agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,
-  session_id TEXT REFERENCES sessions (id),
+  agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,  -- whose admins may answer; NULL: global ones
+  session_id TEXT REFERENCES sessions (id),      -- whose agent asked; NULL: the host
+  messaging_group_id TEXT REFERENCES messaging_groups (id),  -- the chat it is about
+  asked_user_id TEXT REFERENCES users (id) ON DELETE SET NULL,  -- a question: the one who may answer
+  code TEXT NOT NULL,                            -- names it in a numbered answer; unique among the open ones
   subject TEXT NOT NULL,                         -- what is asked about; one open approval per kind and subject
-  payload TEXT NOT NULL CHECK (json_valid(payload)),
+  title TEXT NOT NULL,
+  options TEXT NOT NULL CHECK (json_valid(options)),
+  payload TEXT NOT NULL CHECK (json_valid(payload)),  -- what an answer needs; a held message leaves it at the end
   answer TEXT CHECK (answer IS NULL OR json_valid(answer)),
   answered_by TEXT REFERENCES users (id) ON DELETE SET NULL,
   created_at INTEGER NOT NULL,
@@ -241,6 +290,8 @@ CREATE TABLE approvals (
   ended_at INTEGER,
   CHECK ((state = 'open') = (ended_at IS NULL))
 ) STRICT;
+CREATE UNIQUE INDEX approvals_code_once ON approvals (code) WHERE state = 'open';
+CREATE INDEX approvals_by_session ON approvals (session_id) WHERE state = 'open';
 CREATE UNIQUE INDEX approvals_open_once ON approvals (kind, subject) WHERE state = 'open';
 
 -- time -----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequ
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
-from nanoclaw.channels.base import Accepted, Channel, Incoming, Outgoing
+from nanoclaw.channels.base import Accepted, Channel, Click, ClickAnswer, Incoming, Outgoing
 from nanoclaw.errors import PlatformError, StoreError
 from nanoclaw.testing.contracts.proof import DEADLINE_SECONDS, eventually, expect
 
@@ -65,6 +65,7 @@ class ContractSink:
     def __init__(self) -> None:
         self.handed_in: list[Incoming] = []  # each time
         self.fresh: list[Incoming] = []
+        self.clicks: list[Click] = []
         self.open = asyncio.Event()
         self.open.set()
         self.fails = False
@@ -77,6 +78,11 @@ class ContractSink:
         if self.fails:
             raise StoreError("the disk is full")
         return [self._accept(incoming) for incoming in batch]
+
+    async def click(self, click: Click) -> ClickAnswer:
+        """Remember a press."""
+        self.clicks.append(click)
+        return ClickAnswer("taken", taken=True)
 
     def _accept(self, incoming: Incoming) -> Accepted:
         key = (incoming.chat_id, incoming.platform_id)
