@@ -38,7 +38,7 @@ from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
-from nanoclaw.flow.receive import Receiver
+from nanoclaw.flow.receive import Intake, NobodyAsked, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
@@ -306,7 +306,10 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         deliver.hint, notify.changed, wake.hint, runs.answer, runs.refresh, runs.end_now, store.request_scrub
     )
     runs.carry = carrier.carry
-    receiver = Receiver(terminal.name, store, tables, means.clock, log, wake=wake.hint, reached=means.reached)
+    intake = Intake(tables, NobodyAsked(), log)
+    receiver = Receiver(
+        terminal.name, intake, store, tables, means.clock, log, carry=carrier.carry, reached=means.reached
+    )
     sweep = Sweep(means, live, runs, wake, deliver)
     # operators
     started_at = means.clock.now_ms()

@@ -12,7 +12,6 @@ import pytest
 from nanoclaw.channels.base import Outgoing, Receipt
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import SandboxError
-from nanoclaw.flow.receive import Receiver
 from nanoclaw.sandbox.runtimes.base import BoxExit
 from nanoclaw.testing.fakes import ScriptedChannel
 from nanoclaw.testing.scripted_box import BoxTurn, ScriptedBox
@@ -75,17 +74,7 @@ async def test_a_follow_up_whose_hint_is_lost_is_fed_at_the_next_look(tmp_path: 
         await chat.says("one")
         await chat.hears("you said: one")
         await world.quiet()
-        world.channel.connect(
-            Receiver(
-                CHANNEL,
-                world.store,
-                world.tables,
-                world.clock,
-                world.means.log,
-                wake=lambda session: None,
-                reached=lambda point: None,
-            )
-        )
+        world.channel.connect(world.receiver(lambda after: None))
         await chat.says("two")
         await world.quiet()
         assert chat.heard == ["you said: one"]

@@ -21,7 +21,7 @@ import nanoclaw
 from nanoclaw.channels.base import Accepted, Channel, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
-from nanoclaw.flow.aftermath import Carrier
+from nanoclaw.flow.aftermath import Aftermath, Carrier
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
@@ -29,7 +29,7 @@ from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
-from nanoclaw.flow.receive import Receiver
+from nanoclaw.flow.receive import Intake, NobodyAsked, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
@@ -177,10 +177,21 @@ class World:
         )
         runs.carry = self.carrier.carry
         self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver)
-        receiver = Receiver(
-            CHANNEL, self.store, self.tables, home.clock, log, wake=self.wake.hint, reached=self._reached
+        self.intake = Intake(self.tables, NobodyAsked(), log)
+        self.channel.connect(self.receiver(self.carrier.carry))
+
+    def receiver(self, carry: Callable[[Aftermath], None], channel: str = CHANNEL) -> Receiver:
+        """A sink as host.py builds it."""
+        return Receiver(
+            channel,
+            self.intake,
+            self.store,
+            self.tables,
+            self.clock,
+            self.means.log,
+            carry=carry,
+            reached=self._reached,
         )
-        self.channel.connect(receiver)
 
     # -- the stage ----------------------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ def test_nobody_else_and_no_other_channel_makes_chats() -> None:
     stage = open_stage()
     assert find(stage, "terminal", "uid:4242", "garden") is None
     assert find(stage, "scripted", "uid:0", "garden") is None
-    assert find_sender(stage.connection, stage.tables, "scripted", said("uid:0", "garden")) is None
+    assert find_sender(stage.connection, stage.tables, "scripted", "uid:0") is None
 
 
 def test_a_terminal_without_a_default_agent_makes_no_chat() -> None:

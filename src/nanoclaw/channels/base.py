@@ -55,14 +55,16 @@ class ClickAnswer:
 class Accepted:
     """`message` is our id of it (a ULID); `fresh` is False when it had been accepted before.
 
-    `refused` says why a gate refused it ('' = accepted); then nothing of it is kept and `message` is ''. `words` answer
-    something that was no message for an agent: an answer to a card, a pairing code; nothing of that is kept either.
+    Nothing is kept of a message that was not accepted, and `message` is '': a gate refused it by the rule `reason`, and
+    `refused` says so to the person ('' = they are told nothing: it was overheard); or it was no message for an agent
+    but an answer to a card or a pairing code, and `words` answer it; or its chat has no agent and it called none.
     """
 
     message: str
     fresh: bool
     refused: str = ""
     words: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
