@@ -6,6 +6,7 @@ Tiers: the default one runs everything without a mark; `--ci` adds tests marked 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -38,6 +39,16 @@ WATCH = LoopWatch()
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], object]]:
     return {"watched": WATCH.new_event_loop}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_heap() -> None:
+    """Leave what the tests before have made (syntax trees of the whole product) out of every collection from here on.
+
+    A full one took longer than a loop may be blocked. host.py does the same when it has started.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
