@@ -58,6 +58,8 @@ the data path, in the order of a message
   flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
   flow/live.py                        The live runs: a cache of what store and kernel know
   flow/collect.py                     What a box wrote becomes deliveries, outcomes and requests, in one commit
+  flow/agents.py                      What an agent writes to another becomes a row there; the answer comes back
+  flow/files.py                       What agents send each other is copied from box to host to box
   flow/aftermath.py                   What a transaction leaves to be done once it is committed; every part is a hint
   flow/requests.py                    What an agent asks of the host, handed to whoever can answer, by name
   flow/end.py                         A run that is over is drained, settled and removed

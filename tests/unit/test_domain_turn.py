@@ -59,18 +59,20 @@ def test_every_end_is_said_in_a_sentence_of_its_own_with_the_detail_when_there_i
     assert len({describe_end(other, "") for other in RunEnd}) == len(RunEnd)
 
 
-FLAGS = list(itertools.product([False, True], repeat=5))
+FLAGS = list(itertools.product([False, True], repeat=7))
 
 
 @pytest.mark.parametrize("flags", FLAGS)
-def test_only_overheard_chatter_may_end_without_a_word(flags: tuple[bool, bool, bool, bool, bool]) -> None:
+def test_only_overheard_chatter_and_what_others_still_work_on_may_end_without_a_word(
+    flags: tuple[bool, bool, bool, bool, bool, bool, bool],
+) -> None:
     facts = TurnFacts(*flags)
     end = decide_turn_end(facts)
     if facts.said:
         assert (end.outcome, end.words) == (Outcome.REPLIED, "")
     elif facts.noticed:
         assert (end.outcome, end.words) == (Outcome.FAILED, "")
-    elif facts.is_group and not (facts.is_mention or facts.is_command):
+    elif facts.is_waiting or facts.was_heard or (facts.is_group and not (facts.is_mention or facts.is_command)):
         assert (end.outcome, end.words) == (Outcome.SILENT, "")
     else:
         assert end.outcome is Outcome.FAILED and end.words

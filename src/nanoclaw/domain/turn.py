@@ -103,6 +103,8 @@ class TurnFacts:
     is_group: bool
     is_mention: bool
     is_command: bool = False
+    is_waiting: bool = False  # other agents were asked, and not all of them have ended
+    was_heard: bool = False  # whoever waits got something in an earlier turn of this conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,8 @@ def decide_turn_end(facts: TurnFacts) -> TurnEnd:
         return TurnEnd(Outcome.REPLIED)
     if facts.noticed:
         return TurnEnd(Outcome.FAILED)
+    if facts.is_waiting or facts.was_heard:
+        return TurnEnd(Outcome.SILENT)  # the end of what was asked wakes this agent again; or all is said
     if facts.is_group and not facts.is_mention and not facts.is_command:
         return TurnEnd(Outcome.SILENT)
     return TurnEnd(Outcome.FAILED, "The agent ended its work without an answer. Ask again, or ask what it did.")

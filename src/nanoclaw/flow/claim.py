@@ -57,4 +57,5 @@ def _inbound_row(connection: sqlite3.Connection, tables: Tables, agent_group: st
         kind=row.kind,
         trigger=row.trigger,
         content=content,
+        files=row.files,
     )

@@ -10,20 +10,26 @@ Fails: StaleClaim for a zombie; AgentFault for what no honest runner writes; the
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from nanoclaw.contract.message import SystemIn
-from nanoclaw.domain.turn import Outcome, TurnFacts, decide_turn_end
+from nanoclaw.domain.turn import Outcome, TurnEnd, TurnFacts, decide_turn_end
+from nanoclaw.domain.verdict import Deny
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.agents import Agents, Letter
+from nanoclaw.flow.files import NOTHING_TAKEN, Taken, files_from_json
 from nanoclaw.flow.requests import Caller, Requests, tell_agent
 from nanoclaw.sandbox.mailbox import Outbound
 from nanoclaw.sandbox.wire import AckState, OutAck, OutChat, OutMessage, OutRequest
+from nanoclaw.store.audit import Entry
 from nanoclaw.store.inbox import Claim, ClaimedRow, RowPlace
 from nanoclaw.store.outbox import Lane, NewDelivery
 from nanoclaw.store.tables import Tables
 
-NOWHERE = "Your message to {to!r} was not sent: you may not send there, or no such destination exists."
+NOT_SENT = "Your message{to} was not sent: {why}."
+NO_DESTINATION = Deny("no_destination", "you may not send there, or no such destination exists")
+NO_FILES_THERE = "files can be sent to agents; sending them to chats comes later"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,17 @@ class Collected:
     message: int = 0
     ack: int = 0
     more_work: bool = False
+    spent: list[str] = field(default_factory=list[str])  # kept files (flow/files.py) that nobody needs any more
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message of the agent, the row it answers, and its files."""
+
+    message: OutMessage
+    chat: OutChat
+    place: RowPlace | None
+    taken: Taken
 
 
 class Collect:
@@ -54,15 +71,26 @@ class Collect:
     def __init__(self, tables: Tables, requests: Requests, now_ms: Callable[[], int]) -> None:
         self._tables = tables
         self._requests = requests
+        self._agents = Agents(tables)
         self._now_ms = now_ms
 
-    def apply(self, connection: sqlite3.Connection, run: RunKey, out: Outbound, counters: tuple[int, int]) -> Collected:
-        """Apply one reading; `counters` are the last applied message seq and ack rowid. Raises StaleClaim."""
+    def apply(
+        self,
+        connection: sqlite3.Connection,
+        run: RunKey,
+        out: Outbound,
+        counters: tuple[int, int],
+        taken: Mapping[int, Taken] = NOTHING_TAKEN,
+    ) -> Collected:
+        """Apply one reading; `counters` are the last applied message seq and ack rowid. Raises StaleClaim.
+
+        `taken` are the files of its messages, which the host has copied out of the box.
+        """
         now = self._now_ms()
         done = Collected(message=counters[0], ack=counters[1], more_work=out.more)
         before = {row.seq: row for row in self._tables.inbox.claimed(connection, run.session, run.fence)}
         for message in out.messages:
-            self._take_message(connection, run, message, done)
+            self._take_message(connection, run, (message, taken.get(message.seq, Taken())), done)
             done.message = message.seq
         for ack in out.acks:
             self._take_ack(connection, run, ack, before, done)
@@ -77,39 +105,60 @@ class Collect:
         done.claimed = self._tables.inbox.count_claimed(connection, run.session, run.fence)
         return done
 
-    def _take_message(self, connection: sqlite3.Connection, run: RunKey, message: OutMessage, done: Collected) -> None:
+    def _take_message(
+        self, connection: sqlite3.Connection, run: RunKey, wrote: tuple[OutMessage, Taken], done: Collected
+    ) -> None:
+        message, taken = wrote
         place = None
         if message.reply_to is not None:
             place = self._tables.inbox.place(connection, run.session, message.reply_to)
         match message.body:
             case OutChat():
-                self._take_chat(connection, run, (message, message.body, place), done)
+                self._take_chat(connection, run, Said(message, message.body, place, taken), done)
             case OutRequest():
                 caller = Caller(run.session, run.fence, run.agent_group, message.seq, run.chat, place)
                 self._requests.handle(connection, caller, message.body, done.after, self._now_ms())
 
-    def _take_chat(
-        self,
-        connection: sqlite3.Connection,
-        run: RunKey,
-        said: tuple[OutMessage, OutChat, RowPlace | None],
-        done: Collected,
-    ) -> None:
-        message, chat, place = said
-        origin = place.chat if place is not None and place.chat is not None else run.chat
-        target = origin if chat.to is None else self._find_target(connection, run, chat.to)
-        if target is None:
-            note = SystemIn("send_message", "refused", NOWHERE.format(to=chat.to), self._now_ms())
-            tell_agent(connection, self._tables, run.session, note)
-            return
-        thread = place.thread if place is not None and target == origin else None
+    def _take_chat(self, connection: sqlite3.Connection, run: RunKey, said: Said, done: Collected) -> None:
+        chat, place, now = said.chat, said.place, self._now_ms()
+        letter = Letter(
+            run.session, run.agent_group, said.message.turn, place, chat.text, chat.notice, said.taken.files
+        )
+        target = self._find_target(connection, run, said)
+        for why in said.taken.left_out:
+            self._tell(connection, run, f"This file of your message{_to(chat)} was left out. {why}.")
+        match target:
+            case ("asker", _):
+                verdict = self._agents.answer(connection, letter, done.after, now)
+            case ("agent", group):
+                verdict = self._agents.write(connection, letter, group, done.after, now)
+            case ("channel", place_id):
+                self._send(connection, run, (said, place_id), done)
+                return
+            case _:
+                verdict = NO_DESTINATION
+        if isinstance(verdict, Deny):
+            done.spent += [file.path for file in said.taken.files]
+            self._tables.audit.append(
+                connection,
+                Entry(now, "message.refused", f"session:{run.session}", run.agent_group, "deny", verdict.reason),
+            )
+            self._tell(connection, run, NOT_SENT.format(to=_to(chat), why=verdict.words))
+
+    def _send(self, connection: sqlite3.Connection, run: RunKey, what: tuple[Said, str], done: Collected) -> None:
+        said, target = what
+        chat, place = said.chat, said.place
+        if said.taken.files:
+            done.spent += [file.path for file in said.taken.files]
+            self._tell(connection, run, f"The files of your message{_to(chat)} were left out: {NO_FILES_THERE}.")
+        thread = place.thread if place is not None and target == (place.chat or run.chat) else None
         self._tables.outbox.add(
             connection,
             NewDelivery(
                 session=run.session,
                 run=run.fence,
-                seq=message.seq,
-                turn=message.turn,
+                seq=said.message.seq,
+                turn=said.message.turn,
                 reply_to=place.id if place else None,
                 chat=target,
                 thread=thread,
@@ -121,9 +170,18 @@ class Collect:
         done.after.chats[target] = None
         done.after.lanes[Lane(run.session, target, thread or "")] = None
 
-    def _find_target(self, connection: sqlite3.Connection, run: RunKey, name: str) -> str | None:
-        found = self._tables.chats.find_destination(connection, run.agent_group, name)
-        return found[1] if found is not None and found[0] == "channel" else None
+    def _find_target(self, connection: sqlite3.Connection, run: RunKey, said: Said) -> tuple[str, str] | None:
+        """Return (`channel`, `agent` or `asker`, id) of where words go; None: nowhere."""
+        place = said.place
+        if said.chat.to is not None:
+            return self._tables.chats.find_destination(connection, run.agent_group, said.chat.to)
+        if place is not None and place.return_session is not None:
+            return "asker", place.return_session
+        chat = place.chat if place is not None and place.chat is not None else run.chat
+        return None if chat is None else ("channel", chat)
+
+    def _tell(self, connection: sqlite3.Connection, run: RunKey, words: str) -> None:
+        tell_agent(connection, self._tables, run.session, SystemIn("send_message", "refused", words, self._now_ms()))
 
     def _take_ack(
         self,
@@ -148,29 +206,49 @@ class Collect:
     ) -> None:
         row, turn = what
         now = self._now_ms()
-        said, noticed = self._tables.outbox.what_was_said(connection, claim.session, turn, row.id)
-        facts = TurnFacts(
-            said=said,
-            noticed=noticed,
-            is_group=row.is_group,
-            is_mention=row.is_mention,
-        )
-        end = decide_turn_end(facts)
+        place = self._tables.inbox.place(connection, claim.session, row.seq)
+        end = self._decide_end(connection, claim, (row, turn), place)
         outcome = end.outcome if row.trigger else Outcome.SILENT
         if not self._tables.inbox.finish(connection, claim, turn, outcome, now):
             return
         done.finished += 1
+        done.spent += [file.path for file in files_from_json(row.files)]
         if row.chat is not None:
             done.after.chats[row.chat] = None
-        if end.words and row.trigger and row.chat is not None:
+        if end.words and row.trigger:
             self.say(connection, claim, (row, end.words), done)
 
+    def _decide_end(
+        self, connection: sqlite3.Connection, claim: Claim, what: tuple[ClaimedRow, str], place: RowPlace | None
+    ) -> TurnEnd:
+        """Decide how a row ended, from what was said in its turn to whoever waits for it."""
+        row, turn = what
+        said, noticed = self._tables.outbox.what_was_said(connection, claim.session, turn, row.id)
+        written = self._tables.inbox.what_was_written(connection, claim.session, turn, row.id)
+        to_agent = place is not None and place.return_session is not None
+        facts = TurnFacts(
+            said=written.answers > 0 if to_agent else said,
+            noticed=written.notes > 0 if to_agent else noticed,
+            is_group=row.is_group and not to_agent,
+            is_mention=row.is_mention,
+            is_waiting=written.asked > 0,
+        )
+        if not facts.said and not facts.noticed and not facts.is_waiting:
+            state = self._tables.inbox.conversation(connection, claim.session, row.id)
+            facts = replace(facts, is_waiting=state.waits, was_heard=state.heard)
+        return decide_turn_end(facts)
+
     def say(self, connection: sqlite3.Connection, claim: Claim, what: tuple[ClaimedRow, str], done: Collected) -> None:
-        """Queue the host's own words in answer to a row."""
+        """Queue the host's own words in answer to a row: in its chat, or for the agent that asked."""
         row, words = what
+        place = self._tables.inbox.place(connection, claim.session, row.seq)
+        if place is not None and place.return_session is not None:
+            group = self._tables.sessions.get(connection, claim.session).agent_group
+            letter = Letter(claim.session, group, "", place, words)
+            self._agents.end_without_answer(connection, letter, done.after, self._now_ms())
+            return
         if row.chat is None:
             return
-        place = self._tables.inbox.place(connection, claim.session, row.seq)
         thread = place.thread if place else None
         self._tables.outbox.add(
             connection,
@@ -189,3 +267,7 @@ class Collect:
         )
         done.after.chats[row.chat] = None
         done.after.lanes[Lane(claim.session, row.chat, thread or "")] = None
+
+
+def _to(chat: OutChat) -> str:
+    return f" to {chat.to!r}" if chat.to is not None else ""

@@ -18,6 +18,7 @@ from nanoclaw.domain.turn import Bury, Requeue, decide_retry
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim
 from nanoclaw.flow.collect import Collect, Collected, RunKey
 from nanoclaw.flow.compose import Places, is_of_this_boot
+from nanoclaw.flow.files import files_from_json, take_files
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter
 from nanoclaw.sandbox.mailbox import Mailbox
@@ -77,11 +78,15 @@ class Ender:
                 await self._roll_back(run)
             while True:
                 out = await self._means.blocking(run.mailbox.read, *counters)
+                taken = await self._means.blocking(take_files, run.mailbox, out)
                 applied = await self._means.store.write(
-                    lambda connection, out=out, at=counters: self._collect.apply(connection, run.key, out, at)
+                    lambda connection, out=out, at=counters, taken=taken: self._collect.apply(
+                        connection, run.key, out, at, taken
+                    )
                 )
                 counters = (applied.message, applied.ack)
                 done.after.add(applied.after)
+                done.spent += applied.spent
                 if run.end is RunEnd.AGENT_FAILED:
                     detail = out.state_of("failure") or detail  # the runner's own words, rather than its log's
                 if not applied.more_work:
@@ -120,6 +125,7 @@ class Ender:
                     not_before = at
                 case Bury(words):
                     tables.inbox.bury(connection, row, run.key.fence, now)
+                    done.spent += [file.path for file in files_from_json(row.files)]
                     claim = Claim(run.key.session, run.key.fence, row.seq, row.attempt)
                     self._collect.say(connection, claim, (row, words), done)
         tables.sessions.set_over(connection, run.key.session, run.key.fence, now, not_before=not_before)

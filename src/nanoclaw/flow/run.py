@@ -20,6 +20,7 @@ from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, S
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.flow.collect import Collect, Collected, RunKey
 from nanoclaw.flow.end import EndedRun, Ender, remove_leftovers
+from nanoclaw.flow.files import files_from_json, remove_files, remove_unreferenced, take_files
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.start import Starter, StartPlan
@@ -148,9 +149,13 @@ class RunKeeper:
             directory = self._means.config.paths.run_directory(group.id, session.id, session.fence)
             key = RunKey(session.id, session.fence, group.id, session.chat)
             ended = EndedRun(key, group, Mailbox(directory), RunEnd.HOST_DIED, "")
-            self._announce(await self._ender.end(ended))
+            await self._announce(await self._ender.end(ended))
         try:
-            await self._means.blocking(remove_leftovers, self._means.config.paths.home / "sessions", set())
+            sessions = self._means.config.paths.home / "sessions"
+            await self._means.blocking(remove_leftovers, sessions, set())
+            waiting = await self._means.store.read(self._means.tables.inbox.list_files)
+            kept = {file.path for text in waiting for file in files_from_json(text)}
+            await self._means.blocking(remove_unreferenced, sessions, kept)
         except OSError as error:
             self._means.log.warning("run.leftover_kept", error=str(error))
 
@@ -194,7 +199,7 @@ class RunKeeper:
         done = await self._end(EndedRun(key, run.group, run.mailbox, end, detail))
         self._gateway.close_turn(run.session, run.fence)
         await self._gateway.unlisten(run.session, run.fence)
-        self._announce(done)
+        await self._announce(done)
         if run.chat:
             self._typing(run.chat, False)
             self._changed(run.chat)
@@ -223,25 +228,26 @@ class RunKeeper:
         done = await self._end(EndedRun(key, plan.group, Mailbox(directory), RunEnd.NO_START, detail))
         self._gateway.close_turn(plan.session.id, plan.fence)
         await self._gateway.unlisten(plan.session.id, plan.fence)
-        self._announce(done)
+        await self._announce(done)
 
     async def _collect_all(self, run: LiveRun) -> None:
         more = True
         while more and run.ending is None:
             self._look(run)
             out = await self._means.blocking(run.mailbox.read, run.collected_message, run.collected_ack)
+            taken = await self._means.blocking(take_files, run.mailbox, out)
             self._means.reached("collect.read")
             key = RunKey(run.session, run.fence, run.group.id, run.chat)
             counters = (run.collected_message, run.collected_ack)
             done = await self._means.store.write(
-                lambda connection, out=out: self._collect.apply(connection, key, out, counters)  # noqa: B023
+                lambda connection, out=out, taken=taken: self._collect.apply(connection, key, out, counters, taken)  # noqa: B023
             )
             self._means.reached("collect.applied")
             run.used_at = self._means.clock.monotonic()
             if done.finished:
                 run.finished_at = run.used_at
             run.collected_message, run.collected_ack, run.claimed = done.message, done.ack, done.claimed
-            self._announce(done)
+            await self._announce(done)
             if done.claimed == 0:
                 self._gateway.close_turn(run.session, run.fence)
                 if run.chat:
@@ -256,8 +262,10 @@ class RunKeeper:
             return  # the reading that follows says what is wrong with it
         run.seen_version = (found.st_mtime_ns, found.st_size)
 
-    def _announce(self, done: Collected) -> None:
+    async def _announce(self, done: Collected) -> None:
         self.carry(done.after)
+        if done.spent:
+            await self._means.blocking(remove_files, self._means.config.paths.home / "sessions", done.spent)
 
     def _note_busy(self, run: LiveRun, busy: MailboxBusy) -> None:
         now = self._means.clock.monotonic()

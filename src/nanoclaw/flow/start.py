@@ -19,6 +19,7 @@ from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.claim import Claimed, claim
 from nanoclaw.flow.compose import Places, mark_boot, prepare_places
+from nanoclaw.flow.files import place_files
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.gateway.client import GatewayClient, Grant
@@ -147,6 +148,7 @@ class Starter:
         settings = to_json(self._settings(plan))
         mailbox = create_mailbox(directory, RunRow(plan.fence, plan.session.id, settings), uid, uid)
         mailbox.put_destinations([DestinationRow(d.name, d.kind, d.display_name) for d in plan.destinations])
+        place_files(config.paths.home / "sessions", mailbox, plan.claimed.rows)
         mailbox.project(plan.claimed.rows)
         mark_boot(directory)
         return mailbox, places

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import MailboxBusy, StaleClaim, StoreFull
 from nanoclaw.flow.claim import claim
+from nanoclaw.flow.files import place_files
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.run import BUSY_SECONDS, RunKeeper
@@ -105,8 +106,12 @@ class Wake:
         began = self._means.clock.monotonic()
         while True:
             try:
-                await self._means.blocking(run.mailbox.project, rows)
+                await self._means.blocking(self._put, run, rows)
                 return
             except MailboxBusy:
                 if run.ending is not None or self._means.clock.monotonic() - began > BUSY_SECONDS:
                     raise
+
+    def _put(self, run: LiveRun, rows: Sequence[InboundRow]) -> None:
+        place_files(self._means.config.paths.home / "sessions", run.mailbox, rows)
+        run.mailbox.project(rows)

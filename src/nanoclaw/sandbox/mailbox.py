@@ -92,6 +92,7 @@ class InboundRow:
     kind: str
     trigger: bool
     content: str
+    files: str = "[]"  # what comes with it (flow/files.py), not for the box's eyes
 
 
 @dataclass(frozen=True, slots=True)

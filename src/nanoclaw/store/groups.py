@@ -50,6 +50,11 @@ class Groups:
             raise StoreError(f"agent group {group} is gone")
         return _group(row)
 
+    def find(self, connection: sqlite3.Connection, group: str) -> AgentGroup | None:
+        """Return an agent group; None: it is gone."""
+        row = self._sql.row(connection, "get_group", id=group)
+        return _group(row) if row else None
+
     def find_by_folder(self, connection: sqlite3.Connection, folder: str) -> AgentGroupId | None:
         """Return the agent group that has this folder."""
         row = self._sql.row(connection, "find_group_by_folder", folder=folder)

@@ -19,9 +19,9 @@ MOST_CLAIMED = 100  # rows claimed at once; the rest follows when these are fini
 class NewRow:
     """A row about to be queued. `message` is the inbound id of what a person wrote that began it.
 
-    `content` is set when the box sees something else than that. The last six are of words of another agent: which
-    session sent them, where a plain answer goes (a session and its row; None: the chat), how many agents they have
-    passed, which files came with them (JSON).
+    `content` is set when the box sees something else than that. The last eight are of words of another agent: which
+    session sent them, for which of its rows, in which turn, where a plain answer goes (a session and its row; None: the
+    chat), how many agents they have passed, which files came with them (JSON).
     """
 
     session: str
@@ -34,6 +34,8 @@ class NewRow:
     routed_by: str = ""
     admitted_by: str = ""
     sent_by: str | None = None
+    sent_for: str | None = None
+    sent_turn: str | None = None
     return_session: str | None = None
     return_row: str | None = None
     hops: int = 0
@@ -79,6 +81,26 @@ class RowPlace:
     return_row: str | None = None
     hops: int = 0
     user: str | None = None  # the person whose message began it
+    session: str = ""
+    seq: int = 0
+    sent_by: str | None = None  # the session of the agent that wrote it
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What an agent wrote to other agents in a turn or for a row. `asked`: questions that nobody has ended yet."""
+
+    answers: int
+    notes: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a row led to: some of it is under way; whoever waits for this session's answer has heard something."""
+
+    waits: bool
+    heard: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +137,8 @@ class Inbox:
             routed_by=row.routed_by,
             admitted_by=row.admitted_by,
             from_session_id=row.sent_by,
+            from_inbox_id=row.sent_for,
+            from_turn=row.sent_turn,
             return_session_id=row.return_session,
             return_inbox_id=row.return_row,
             hops=row.hops,
@@ -134,21 +158,31 @@ class Inbox:
     def place(self, connection: sqlite3.Connection, session: str, seq: int) -> RowPlace | None:
         """Return where the answer to message number `seq` goes; None: the agent names a message it never got."""
         row = self._sql.row(connection, "find_by_seq", session_id=session, seq=seq)
-        if row is None:
-            return None
-        return RowPlace(
-            id=row["id"],
-            attempt=row["attempt"],
-            state=row["state"],
-            run=row["run"],
-            message=row["inbound_id"],
-            chat=row["messaging_group_id"],
-            thread=row["thread_id"],
-            return_session=row["return_session_id"],
-            return_row=row["return_inbox_id"],
-            hops=row["hops"],
-            user=row["user_id"],
-        )
+        return None if row is None else _place(row)
+
+    def find(self, connection: sqlite3.Connection, row_id: str) -> RowPlace | None:
+        """Return the place of a row by its id; None: it is gone."""
+        row = self._sql.row(connection, "find_by_id", id=row_id)
+        return None if row is None else _place(row)
+
+    def what_was_written(self, connection: sqlite3.Connection, session: str, turn: str, row_id: str) -> Written:
+        """Return what a session's agent wrote to other agents in a turn or for a row."""
+        row = self._sql.row(connection, "what_was_written", session_id=session, turn=turn, id=row_id)
+        return Written(0, 0, 0) if row is None else Written(row["answers"], row["notes"], row["asked"])
+
+    def conversation(self, connection: sqlite3.Connection, session: str, row_id: str) -> Conversation:
+        """Return how the conversation stands that a row of a session belongs to, the row itself left out."""
+        row = self._sql.row(connection, "find_conversation", session_id=session, id=row_id)
+        return Conversation(False, False) if row is None else Conversation(bool(row["waits"]), bool(row["heard"]))
+
+    def list_files(self, connection: sqlite3.Connection) -> list[str]:
+        """Return the `files` of every row that has not ended."""
+        return [str(row["files"]) for row in self._sql.rows(connection, "list_files")]
+
+    def count_between(self, connection: sqlite3.Connection, groups: tuple[str, str], since: int) -> tuple[int, bool]:
+        """Return how much two agent groups wrote to each other since then, and whether a limit was told of."""
+        row = self._sql.row(connection, "count_between", first=groups[0], second=groups[1], since=since)
+        return (0, False) if row is None else (int(row["written"]), bool(row["told"]))
 
     def finish(self, connection: sqlite3.Connection, claim: Claim, turn: str, outcome: Outcome, now: int) -> bool:
         """claimed -> done. Returns False for a stale claim: another run or attempt owns the row."""
@@ -183,7 +217,7 @@ class Inbox:
     def list_settled(self, connection: sqlite3.Connection, messages: Sequence[str]) -> list[tuple[str, str]]:
         """Return (message, outcome) of those messages that have ended, every delivery of theirs included."""
         rows = self._sql.rows(connection, "list_settled", messages=json.dumps(list(messages)))
-        return [(row["message"], _worst(row["outcome"], row["other"])) for row in rows]
+        return [(row["message"], row["outcome"] or Outcome.SILENT) for row in rows]
 
     def of_message(self, connection: sqlite3.Connection, message: str) -> list[sqlite3.Row]:
         """Return the inbox rows of a message, for `trace`."""
@@ -202,11 +236,23 @@ class Inbox:
         return changed == 1
 
 
-def _worst(first: str, second: str) -> str:
-    for outcome in (Outcome.FAILED, Outcome.REFUSED, Outcome.REPLIED):
-        if outcome in (first, second):
-            return outcome
-    return Outcome.SILENT
+def _place(row: sqlite3.Row) -> RowPlace:
+    return RowPlace(
+        id=row["id"],
+        attempt=row["attempt"],
+        state=row["state"],
+        run=row["run"],
+        message=row["inbound_id"],
+        chat=row["messaging_group_id"],
+        thread=row["thread_id"],
+        return_session=row["return_session_id"],
+        return_row=row["return_inbox_id"],
+        hops=row["hops"],
+        user=row["user_id"],
+        session=row["session_id"],
+        seq=row["seq"],
+        sent_by=row["from_session_id"],
+    )
 
 
 def _claimed(row: sqlite3.Row) -> ClaimedRow:

@@ -1,9 +1,9 @@
 -- name: insert_row!
 -- -> queued
 INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, routed_by, admitted_by,
-  from_session_id, return_session_id, return_inbox_id, hops, files, state, queued_at)
+  from_session_id, from_inbox_id, from_turn, return_session_id, return_inbox_id, hops, files, state, queued_at)
 VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, :routed_by, :admitted_by,
-  :from_session_id, :return_session_id, :return_inbox_id, :hops, :files, 'queued', :now);
+  :from_session_id, :from_inbox_id, :from_turn, :return_session_id, :return_inbox_id, :hops, :files, 'queued', :now);
 
 -- name: claim_rows!
 -- queued -> claimed, for the live run alone: at most :most rows, but always up to a trigger row, with all context before
@@ -30,10 +30,54 @@ FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
 
 -- name: find_by_seq^
-SELECT i.id, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.return_session_id, i.return_inbox_id, i.hops,
-  b.messaging_group_id, b.thread_id, b.user_id
+SELECT i.id, i.session_id, i.seq, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.from_session_id,
+  i.return_session_id, i.return_inbox_id, i.hops, b.messaging_group_id, b.thread_id, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.seq = :seq;
+
+-- name: find_by_id^
+SELECT i.id, i.session_id, i.seq, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.from_session_id,
+  i.return_session_id, i.return_inbox_id, i.hops, b.messaging_group_id, b.thread_id, b.user_id
+FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
+WHERE i.id = :id;
+
+-- name: what_was_written^
+-- what an agent wrote to other agents in a turn or for a row: answers, notes that there is none, questions of its own
+SELECT coalesce(sum(routed_by = 'agent-answer'), 0) AS answers, coalesce(sum(routed_by = 'agent-note'), 0) AS notes,
+  coalesce(sum(routed_by = 'agent' AND outcome IS NULL), 0) AS asked FROM (
+  SELECT id, routed_by, outcome FROM inbox WHERE from_session_id = :session_id AND from_turn = :turn
+  UNION SELECT id, routed_by, outcome FROM inbox WHERE from_inbox_id = :id);
+
+-- name: find_conversation^
+-- The conversation of row :id: `above` climbs from an answer to the row of its session that asked, `below` is all that
+-- this one led to. `waits`: some of it is under way. `heard`: whoever waits for this session's answer got one already.
+WITH RECURSIVE above (id, session_id, routed_by, cause, level) AS (
+    SELECT id, session_id, routed_by, from_inbox_id, 0 FROM inbox WHERE id = :id
+    UNION ALL
+    SELECT p.id, p.session_id, p.routed_by, p.from_inbox_id, a.level + 1 FROM above a JOIN inbox p ON p.id = a.cause
+    WHERE NOT (a.session_id = :session_id AND a.routed_by NOT IN ('agent-answer', 'agent-note')) AND a.level < 64),
+  below (id) AS (
+    SELECT id FROM (SELECT id FROM above ORDER BY level DESC LIMIT 1)
+    UNION SELECT c.id FROM below b JOIN inbox c ON c.from_inbox_id = b.id)
+SELECT EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id
+    WHERE i.id <> :id AND i.outcome IS NULL AND i.trigger = 1) AS waits,
+  EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
+    JOIN outbox o ON o.reply_to = i.id AND o.notice = 0)
+  OR EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
+    JOIN inbox k ON k.from_inbox_id = i.id AND k.routed_by = 'agent-answer') AS heard;
+
+-- name: list_files
+-- what the host keeps for messages that wait or are worked on
+SELECT files FROM inbox WHERE state = 'queued' AND files <> '[]'
+UNION ALL SELECT files FROM inbox WHERE state = 'claimed' AND files <> '[]';
+
+-- name: count_between^
+-- what two agent groups wrote to each other since :since, and whether a limit between them was told of since then
+SELECT coalesce(sum(i.routed_by IN ('agent', 'agent-answer')), 0) AS written,
+  coalesce(sum(i.routed_by = 'agent-limit'), 0) AS told
+FROM inbox i JOIN sessions f ON f.id = i.from_session_id JOIN sessions t ON t.id = i.session_id
+WHERE i.from_session_id IS NOT NULL AND i.queued_at > :since AND (
+  f.agent_group_id = :first AND t.agent_group_id = :second OR f.agent_group_id = :second AND t.agent_group_id = :first);
 
 -- name: finish_row!
 -- claimed -> done
@@ -61,7 +105,9 @@ SELECT (SELECT count(*) FROM inbox WHERE state = 'queued') + (SELECT count(*) FR
 
 -- name: list_settled
 -- messages whose every inbox row has an outcome and whose every delivery is sent or failed
-SELECT b.id AS message, max(i.outcome) AS outcome, min(i.outcome) AS other
+-- The outcome is that of the rows whose answers go to the chat, the gravest of them: their words happen to be in that
+-- order (failed, refused, replied, silent). What one agent was to answer another is not a person's.
+SELECT b.id AS message, min(i.outcome) FILTER (WHERE i.return_session_id IS NULL) AS outcome
 FROM inbound b JOIN inbox i ON i.inbound_id = b.id
 WHERE b.id IN (SELECT value FROM json_each(:messages))
 GROUP BY b.id

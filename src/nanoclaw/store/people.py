@@ -41,6 +41,11 @@ class People:
         row = self._sql.row(connection, "find_owner")
         return UserId(row["user_id"]) if row else None
 
+    def find_owner_chat(self, connection: sqlite3.Connection) -> str | None:
+        """Return the chat in which an owner is told something; None: there is none yet."""
+        row = self._sql.row(connection, "find_owner_chat")
+        return str(row["messaging_group_id"]) if row else None
+
     def add(self, connection: sqlite3.Connection, name: str, channel_type: str, handle: str, now: int) -> UserId:
         """Make a user with one identity."""
         user = UserId(self._new_id())

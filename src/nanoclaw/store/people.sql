@@ -27,6 +27,13 @@ ORDER BY CASE WHEN agent_group_id IS NOT NULL THEN 0 WHEN role = 'admin' THEN 1 
 -- name: find_owner^
 SELECT user_id FROM user_roles WHERE role = 'owner' ORDER BY granted_at, id LIMIT 1;
 
+-- name: find_owner_chat^
+-- where an owner is told something: the direct chat found last; else the terminal's, which is an owner's own
+SELECT messaging_group_id FROM (
+  SELECT d.messaging_group_id, d.resolved_at FROM user_dms d JOIN user_roles r ON r.user_id = d.user_id AND r.role = 'owner'
+  UNION ALL SELECT id, -1 FROM messaging_groups WHERE channel_type = 'terminal' AND platform_id = 'local')
+ORDER BY resolved_at DESC LIMIT 1;
+
 -- name: find_standing^
 -- how a user stands to an agent group (NULL: to the whole home); the words of domain/people.py Standing
 SELECT CASE

@@ -199,6 +199,8 @@ CREATE TABLE inbox (
   routed_by TEXT NOT NULL DEFAULT '',            -- the rule that chose this agent, for `trace`
   admitted_by TEXT NOT NULL DEFAULT '',          -- the rule that let it in
   from_session_id TEXT REFERENCES sessions (id), -- the agent that wrote it; NULL: a person, a task, the host
+  from_inbox_id TEXT,                            -- the row that agent worked on when it wrote it
+  from_turn TEXT,
   return_session_id TEXT REFERENCES sessions (id),  -- where a plain answer goes instead of the chat
   return_inbox_id TEXT,                          -- the row of that session it answers
   hops INTEGER NOT NULL DEFAULT 0,               -- how many agents the words passed through
@@ -216,6 +218,8 @@ CREATE INDEX inbox_due ON inbox (session_id) WHERE state = 'queued' AND trigger 
 CREATE INDEX inbox_claimed ON inbox (session_id, seq) WHERE state = 'claimed';
 CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_from_agents ON inbox (queued_at) WHERE from_session_id IS NOT NULL;
+CREATE INDEX inbox_by_cause ON inbox (from_inbox_id) WHERE from_inbox_id IS NOT NULL;
+CREATE INDEX inbox_by_sender ON inbox (from_session_id, from_turn) WHERE from_session_id IS NOT NULL;
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE TABLE outbox (
   id TEXT PRIMARY KEY,

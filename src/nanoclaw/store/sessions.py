@@ -44,7 +44,7 @@ class Sessions:
         connection: sqlite3.Connection,
         agent_group: str,
         mode: SessionMode,
-        address: tuple[str, str | None],
+        address: tuple[str | None, str | None],
         now: int,
     ) -> SessionId:
         """Return the session of an agent group for (chat, thread) under a session mode, made when there is none."""

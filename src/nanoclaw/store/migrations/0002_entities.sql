@@ -73,6 +73,8 @@ CREATE TABLE inbox (
   routed_by TEXT NOT NULL DEFAULT '',
   admitted_by TEXT NOT NULL DEFAULT '',
   from_session_id TEXT REFERENCES sessions (id),
+  from_inbox_id TEXT,
+  from_turn TEXT,
   return_session_id TEXT REFERENCES sessions (id),
   return_inbox_id TEXT,
   hops INTEGER NOT NULL DEFAULT 0,
@@ -90,6 +92,8 @@ CREATE INDEX inbox_due ON inbox (session_id) WHERE state = 'queued' AND trigger 
 CREATE INDEX inbox_claimed ON inbox (session_id, seq) WHERE state = 'claimed';
 CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_from_agents ON inbox (queued_at) WHERE from_session_id IS NOT NULL;
+CREATE INDEX inbox_by_cause ON inbox (from_inbox_id) WHERE from_inbox_id IS NOT NULL;
+CREATE INDEX inbox_by_sender ON inbox (from_session_id, from_turn) WHERE from_session_id IS NOT NULL;
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE TABLE approvals (
   id TEXT PRIMARY KEY,
