@@ -35,6 +35,7 @@ class LiveRun:
     used_at: float
     claimed: int  # rows the box holds; 0: idle
     finished_at: float  # when it last finished one, or got the first it holds
+    destinations: frozenset[str] = frozenset()  # the names it was told
     busy_since: float | None = None  # since when the box holds a lock on outbound.db
     seen_version: tuple[int, int] = (0, 0)  # mtime and size of outbound.db at the last look
     ending: RunEnd | None = None

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
-from nanoclaw.contract.message import to_json
+from nanoclaw.contract.message import SystemIn, to_json
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, StoreFull
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
@@ -23,6 +23,7 @@ from nanoclaw.flow.end import EndedRun, Ender, remove_leftovers
 from nanoclaw.flow.files import files_from_json, remove_files, remove_unreferenced, take_files
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
+from nanoclaw.flow.requests import tell_agent
 from nanoclaw.flow.start import Starter, StartPlan
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox
@@ -193,6 +194,15 @@ class RunKeeper:
             await self._means.blocking(run.mailbox.put_destinations, rows)
         except (MailboxBusy, OSError, sqlite3.Error) as error:  # its next start knows
             self._means.log.warning("destinations.postponed", session=run.session, error=str(error))
+            return
+        names = frozenset(place.name for place in places)
+        new, run.destinations = sorted(names - run.destinations), names
+        if new:  # its instructions say so only from its next start on
+            note = SystemIn(
+                "destinations", "changed", f"You may now write to: {', '.join(new)}.", self._means.clock.now_ms()
+            )
+            tables = self._means.tables
+            await self._means.store.write(lambda connection: tell_agent(connection, tables, run.session, note))
 
     async def _finish(self, run: LiveRun, end: RunEnd, detail: str) -> None:
         key = RunKey(run.session, run.fence, run.group.id, run.chat)

@@ -104,6 +104,7 @@ class Starter:
             used_at=now,
             claimed=len(plan.claimed.rows),
             finished_at=now,
+            destinations=frozenset(place.name for place in plan.destinations),
         )
 
     def forget(self, box: Box) -> None:
@@ -167,6 +168,7 @@ class Starter:
             first_seq=last + 1 if last % 2 == 0 else last + 2,
             model=settings.model or plan.group.model,
             effort=plan.group.effort,
+            ncl=plan.group.cli_scope != "disabled",
             process_limit=self._parts.limits.processes,
             idle_seconds=settings.hang_seconds,
             tool_seconds=settings.tool_seconds,
