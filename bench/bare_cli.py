@@ -46,7 +46,7 @@ class BareCli:
             agent_binary=find_cli(),
         )
         argv = claude_argv(settings, model.tools_port, None)
-        environment = claude_environment(settings, (("PATH", "/usr/local/bin:/usr/bin:/bin"),))
+        environment = claude_environment(settings, (("PATH", "/usr/local/bin:/usr/bin:/bin"),), model.tools_port)
         self.started_at = time.monotonic()
         self._process = subprocess.Popen(
             argv, cwd=workspace, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -105,20 +105,29 @@ async def serve_model(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 async def main() -> None:
     """Serve until stdin ends."""
 
+    from nanoclaw.contract.message import ToolAnswer
     from nanoclaw.runner.mcp import ToolServer
     from nanoclaw.runner.tools import build_tools
 
     class Desk:
         """Nobody listens."""
 
-        def send_message(self, text: str, to: str | None) -> str:
+        async def send_message(self, text: str, to: str | None) -> str:
             """Pretend to send."""
             return "Sent."
+
+        async def send_file(self, path: str, to: str | None, text: str, name: str | None) -> str:
+            """Pretend to send."""
+            return "Sent."
+
+        async def ask(self, action: str, arguments: dict[str, object], seconds: float = 0.0) -> ToolAnswer:
+            """Pretend to ask."""
+            return ToolAnswer("done", "")
 
     server = await asyncio.start_server(serve_model, "127.0.0.1", 0, limit=1 << 26)
     tools_socket = socket.create_server(("127.0.0.1", 0))
     tools_socket.setblocking(False)
-    tools = ToolServer(build_tools(Desk()))
+    tools = ToolServer(build_tools(Desk(), 1800.0))
     await tools.start(tools_socket)
     print(server.sockets[0].getsockname()[1], tools_socket.getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.buffer.read)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanoclaw.contract.mailbox import mailbox_schema
-from nanoclaw.contract.message import ChatIn, RunSettings, to_json
+from nanoclaw.contract.message import ChatIn, RunSettings, ToolAnswer, to_json
 
 SENT_AT = 1_700_000_000_000  # Nov 14, 2023, 10:13 PM UTC
 DEADLINE_SECONDS = 20.0
@@ -71,6 +71,16 @@ class Mailbox:
         """Project one chat message; returns its seq."""
         chat = ChatIn(text, "Ann", "u1", "local", SENT_AT, already_sent=already_sent)
         return self.put_raw("chat", to_json(chat), trigger=trigger, attempt=attempt)
+
+    def put_command(self, text: str) -> int:
+        """Project a message that the host found to be a command of the provider's own."""
+        return self.put_raw("chat", to_json(ChatIn(text, "Ann", "u1", "local", SENT_AT, command=True)))
+
+    def answer(self, seq: int, status: str, text: str) -> None:
+        """Answer the request `seq`."""
+        with sqlite3.connect(self.inside / "inbound.db") as connection:
+            connection.execute("INSERT INTO answers VALUES (?, ?)", (str(seq), to_json(ToolAnswer(status, text))))
+        connection.close()
 
     def put_raw(self, kind: str, content: str, *, trigger: bool = True, attempt: int = 1) -> int:
         """Project one row as it is."""

@@ -97,7 +97,9 @@ inside the wall
   runner/prompt.py                    What the agent reads: rows of the mailbox as tagged text
   runner/answer.py                    What the agent said, taken apart: text for the chat, blocks for destinations
   runner/mcp.py                       The MCP endpoint of a box, streamable HTTP on loopback
+  runner/desk.py                      What the tools do: send now, hand over a file, ask the host and wait
   runner/tools.py                     The tools the agent may call, one row each
+  runner/ncl.py                       The command `ncl` inside a box: it asks the host through the runner
   runner/fields.py                    Typed access to parsed JSON whose shape is not ours
   runner/providers/base.py            What the loop needs of an agent: pushes in, events out
   runner/providers/claude.py          Drives the Claude CLI over its documented stream-json interface

@@ -208,3 +208,37 @@ def test_it_starts_from_the_folder_the_box_gets_and_stays_small(tmp_path: Path):
     resident_kb = int(status.split("VmRSS:")[1].split()[0])
     code, _, _ = runner.end()
     assert code == 0 and resident_kb <= 26 * 1024, "the runner is paid for in every box"
+
+
+def test_a_command_of_the_providers_own_is_pushed_alone_and_raw(start: Start):
+    runner = start("sleep: 0.3")
+    runner.wait_until(lambda: runner.mailbox.acks("taken") == [2])
+    runner.mailbox.put("overheard", trigger=False)
+    command = runner.mailbox.put_command("/echo raw & <b>")
+    runner.say("after")
+    runner.wait_texts("sleep: 0.3", "raw & <b>", "after")
+    said = runner.mailbox.said()
+    assert [one.reply_to for one in said] == [2, command, command + 2]
+    assert len({one.turn for one in said}) == 3
+    assert sorted(runner.mailbox.acks("finished")) == [2, 4, 6, 8]
+
+
+def test_a_command_that_says_nothing_is_answered_all_the_same_and_not_nudged(start: Start):
+    runner = start()
+    runner.mailbox.put_command("/echo")
+    runner.ring()
+    runner.wait_texts("/echo is done.")
+
+
+def test_a_command_the_provider_does_not_know_is_answered_in_plain_words(start: Start):
+    runner = start()
+    for text in ("/clear", "/echox hi", "/compact"):
+        runner.mailbox.put_command(text)
+    runner.ring()
+    runner.wait_texts(*(f"This agent does not know the command {name}." for name in ("/clear", "/echox", "/compact")))
+    assert runner.mailbox.acks("finished") == [2, 4, 6]
+
+
+def test_words_that_look_like_a_command_are_words_unless_the_host_says_otherwise(start: Start):
+    runner = start("/echo hi", "/echox")
+    runner.wait_texts("/echo hi", "/echox")

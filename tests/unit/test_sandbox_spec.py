@@ -43,6 +43,7 @@ def test_what_a_box_may_read_is_its_mail_the_runner_the_agent_and_its_instructio
         "/opt/nanoclaw/nanoclaw/errors.py": "/root/clone/src/nanoclaw/errors.py",
         "/opt/nanoclaw/nanoclaw/runner": "/root/clone/src/nanoclaw/runner",
         "/opt/nanoclaw/__main__.py": "/root/clone/src/nanoclaw/runner/__main__.py",
+        "/opt/nanoclaw/bin/ncl": "/root/clone/src/nanoclaw/runner/ncl",
         "/opt/agent/claude": "/root/clone/claude",
         "/session/in": "/root/secret-home/1/in",
         "/etc/claude-code": "/root/secret-home/compose/main",

@@ -102,6 +102,7 @@ class RunSettings:
     first_seq: int  # the first odd seq this run may use
     model: str | None = None
     effort: str | None = None
+    ncl: bool = True  # whether the command `ncl` of the box is served
     agent_binary: str = "/opt/agent/claude"
     process_limit: int = 512
     idle_seconds: float = 600.0  # no provider event and no open tool: the provider hangs

@@ -32,8 +32,11 @@ class Answer:
     unknown: tuple[Part, ...]
 
 
-def parse_answer(text: str, destinations: frozenset[str]) -> Answer:
-    """Take a final text apart. Blocks keep their order; text around them is joined to one message before them."""
+def parse_answer(text: str, destinations: frozenset[str], origin: str = "") -> Answer:
+    """Take a final text apart. Blocks keep their order; text around them is joined to one message before them.
+
+    A block for `origin`, where the trigger came from, is an answer to it, also where that is no destination.
+    """
     text = INTERNAL.sub("", text)
     parts: list[Part] = []
     unknown: list[Part] = []
@@ -43,7 +46,9 @@ def parse_answer(text: str, destinations: frozenset[str]) -> Answer:
         around.append(text[end : match.start()].strip())
         end = match.end()
         name, body = unescape(match.group(1)).strip(), match.group(2).strip()
-        if body:
+        if body and name == origin and name not in destinations:
+            parts.append(Part(body))
+        elif body:
             (parts if name in destinations else unknown).append(Part(body, name))
     around.append(text[end:].strip())
     rest = "\n\n".join(piece for piece in around if piece)

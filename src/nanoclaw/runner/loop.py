@@ -17,7 +17,7 @@ from enum import StrEnum
 from nanoclaw.contract.message import ChatOut, OutKind, message_uuid, to_json
 from nanoclaw.runner.answer import Answer, parse_answer
 from nanoclaw.runner.mailbox import FAILED, FINISHED, TAKEN, Ack, Destination, Draft, Inbound, Outbound, Row, RunRow
-from nanoclaw.runner.prompt import build_prompt, find_timezone, nudge, unknown_destinations
+from nanoclaw.runner.prompt import build_prompt, command_of, find_timezone, nudge, origin_of, unknown_destinations
 from nanoclaw.runner.providers.base import (
     Aborted,
     Activity,
@@ -31,7 +31,6 @@ from nanoclaw.runner.providers.base import (
     ToolClosed,
     ToolOpened,
 )
-from nanoclaw.runner.tools import ToolRefused
 from nanoclaw.runner.turn import OpenTool, Turn, Work, acks_for, decide_hang
 
 POLL_SECONDS = 1.0
@@ -74,13 +73,14 @@ class Loop:
         self._last_seq = 0
         self._riding: list[Row] = []  # rows without trigger, until one with a trigger comes
         self._waiting: list[tuple[Row, ...]] = []  # groups for a provider that takes no push during a turn
-        self._last_reply_to: int | None = None
+        self._last_row: Row | None = None  # the one answered last
         self._known: tuple[Destination, ...] = ()
         self._unreadable = 0
         self._stop_at: float | None = None
         self._kill_at: float | None = None
         self._hang = ""
         self._exit_code: int | None = None
+        self.on_look: Callable[[], None] = lambda: None  # whoever waits for the host's answers
 
     def signal(self, what: Signal) -> None:
         """Ring the loop; may be called from the event loop's callbacks."""
@@ -110,16 +110,23 @@ class Loop:
             self._watch()
         return self._exit_code
 
-    def send_message(self, text: str, to: str | None) -> str:
-        """The tool: one message now. Raises ToolRefused for an unknown destination or when no turn runs."""
+    def current_row(self) -> Row | None:
+        """The row the agent works on, else the one it answered last."""
         work = self._turn.current()
-        reply_to = work.reply_to if work is not None else self._last_reply_to
-        known = [place.name for place in self._destinations()]
-        if to is not None and to not in known:
-            raise ToolRefused(f"Not sent: there is no destination {to!r}. Destinations: {', '.join(known) or 'none'}.")
-        self._turn.sent = True
-        self._write([self._draft(ChatOut(text, to), reply_to)])
-        return "Sent."
+        return work.rows[-1] if work is not None else self._last_row
+
+    def places(self) -> tuple[Destination, ...]:
+        """The places of now, or those known last when inbound.db cannot be read: an answer is not lost over it."""
+        try:
+            self._known = self._ports.inbound.read_destinations()
+        except sqlite3.Error as error:
+            self._ports.log(f"mailbox.failed error={str(error)!r}")
+        return self._known
+
+    def post(self, draft: Draft, *, said: bool) -> int:
+        """Write a message in the middle of a turn; `said`: the turn has an answer. Returns its seq."""
+        self._turn.sent = self._turn.sent or said
+        return self._write([draft])[0]
 
     # -- rows ---------------------------------------------------------------------------------------------------
 
@@ -136,36 +143,43 @@ class Loop:
         self._unreadable = 0
         for row in rows:
             self._last_seq = row.seq
+            if command_of(row):  # a push of its own: what rides along waits for the next message
+                self._waiting.append((row,))
+                continue
             self._riding.append(row)
             if row.trigger:
                 self._waiting.append(tuple(self._riding))
                 self._riding = []
         self._push_waiting()
+        self.on_look()
 
     def _push_waiting(self) -> None:
         taken: list[Row] = []
-        while self._waiting and (self._turn.idle or self._ports.provider.covers):
+        while self._waiting and self._may_push(self._waiting[0]):
             rows = self._waiting.pop(0)
+            command = command_of(rows[-1])
+            if command and command.split()[0] not in self._ports.provider.commands:
+                self._refuse(rows, f"This agent does not know the command {command.split()[0]}.")
+                continue
             try:
-                prompt = build_prompt(rows, self._settings.timezone, self._zone)
+                prompt = command or build_prompt(rows, self._settings.timezone, self._zone)
             except (ValueError, KeyError, TypeError) as error:
                 self._refuse(rows, f"This message could not be read: {error}")
                 continue
             uuid = message_uuid(rows[-1].inbox_id, rows[-1].attempt)
             self._ports.provider.push(prompt, uuid)
-            self._turn.push(Work(uuid, rows), self._ports.now())
+            self._turn.push(Work(uuid, rows, command=command), self._ports.now())
             taken += rows
         if taken:
             acks = [Ack(row.seq, row.attempt, TAKEN) for row in taken]
             self._write(acks=acks, state=(("phase", "working"),))
 
-    def _destinations(self) -> tuple[Destination, ...]:
-        """The places of now, or those known last when inbound.db cannot be read: an answer is not lost over it."""
-        try:
-            self._known = self._ports.inbound.read_destinations()
-        except sqlite3.Error as error:
-            self._ports.log(f"mailbox.failed error={str(error)!r}")
-        return self._known
+    def _may_push(self, rows: tuple[Row, ...]) -> bool:
+        """A command would be taken for words when it came in the middle of a turn, and so would words during one."""
+        if self._turn.idle:
+            return True
+        commands = command_of(rows[-1]) or any(work.command for work in self._turn.open.values())
+        return self._ports.provider.covers and not commands
 
     def _refuse(self, rows: tuple[Row, ...], words: str) -> None:
         acks = [Ack(row.seq, row.attempt, FINISHED) for row in rows]
@@ -199,15 +213,16 @@ class Loop:
                 pass
 
     def _on_result(self, text: str, covers: tuple[str, ...]) -> None:
-        known = self._destinations()
-        answer = parse_answer(text, frozenset(place.name for place in known))
+        known = self.places()
+        names = frozenset(place.name for place in known)
         sent_by_tool, turn = self._turn.sent, self._turn.id
         works = self._turn.take(covers, self._ports.now())
         if not works:
-            self._on_unasked(answer, turn)
+            self._on_unasked(parse_answer(text, names), turn)
             return
         last = works[-1]
-        self._last_reply_to = last.reply_to
+        self._last_row = last.rows[-1]
+        answer = parse_answer(text, names, origin_of(last.rows[-1]))
         drafts = [self._draft(ChatOut(part.text, part.to), last.reply_to) for part in answer.parts]
         done = bool(drafts) or sent_by_tool or any(work.answered for work in works)
         if answer.unknown and not any(work.reported for work in works):
@@ -216,6 +231,8 @@ class Loop:
             self._ask_again(works, unknown_destinations(names, known), reported=True, sent=bool(drafts) or sent_by_tool)
             return
         drafts += [self._misaddressed(part.to or "", part.text, last.reply_to) for part in answer.unknown]
+        if not drafts and not done and last.command:
+            drafts.append(self._draft(ChatOut(f"{last.command.split()[0]} is done."), last.reply_to))
         if not drafts and not done and not any(work.nudged for work in works):
             self._ask_again(works, nudge(), reported=False, sent=False)
             return
@@ -223,12 +240,12 @@ class Loop:
 
     def _on_unasked(self, answer: Answer, turn: str) -> None:
         """A result that answers no row: nothing may be lost, so its text goes where the last one went."""
-        if self._last_reply_to is None:
+        if self._last_row is None:
             self._ports.log(f"turn.unasked parts={len(answer.parts)}")
             return
         parts = [*answer.parts, *answer.unknown]
         if parts:
-            self._write([self._draft(ChatOut(part.text), self._last_reply_to) for part in parts], turn=turn)
+            self._write([self._draft(ChatOut(part.text), self._last_row.seq) for part in parts], turn=turn)
 
     def _ask_again(self, works: list[Work], words: str, *, reported: bool, sent: bool) -> None:
         """Push a follow-up of the harness; its result finishes the rows."""
@@ -333,5 +350,5 @@ class Loop:
         acks: list[Ack] | None = None,
         state: tuple[tuple[str, str], ...] = (),
         turn: str | None = None,
-    ) -> None:
-        self._ports.outbound.write(turn or self._turn.id, drafts or (), acks or (), state)
+    ) -> list[int]:
+        return self._ports.outbound.write(turn or self._turn.id, drafts or (), acks or (), state)

@@ -28,6 +28,7 @@ FAILED = "failed"
 READ_RUN = "SELECT fence, session, settings FROM run"
 READ_ROWS = "SELECT seq, inbox_id, attempt, kind, trigger, content FROM messages WHERE seq > ? ORDER BY seq"
 READ_DESTINATIONS = "SELECT name, kind, display_name FROM destinations ORDER BY name"
+READ_ANSWER = "SELECT content FROM answers WHERE id = ?"
 HIGHEST_SEQ = "SELECT max(seq) FROM messages"
 ADD_MESSAGE = "INSERT INTO messages (seq, turn, reply_to, kind, content) VALUES (?, ?, ?, ?, ?)"
 ADD_ACK = "INSERT OR IGNORE INTO acks (seq, attempt, state, turn) VALUES (?, ?, ?, ?)"
@@ -104,7 +105,12 @@ class Inbound:
         """Return the places the agent may send to now."""
         return tuple(Destination(*row) for row in self._read(READ_DESTINATIONS, ()))
 
-    def _read(self, statement: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    def read_answer(self, answer_id: str) -> str | None:
+        """Return the host's answer to a request, by the request's seq; None: it is not there yet."""
+        rows = self._read(READ_ANSWER, (answer_id,))
+        return rows[0][0] if rows else None
+
+    def _read(self, statement: str, values: tuple[int | str, ...]) -> list[tuple[Any, ...]]:
         for _ in range(READ_TRIES - 1):
             try:
                 return self._read_once(statement, values)
@@ -112,7 +118,7 @@ class Inbound:
                 time.sleep(READ_AGAIN_SECONDS)
         return self._read_once(statement, values)
 
-    def _read_once(self, statement: str, values: tuple[int, ...]) -> list[tuple[Any, ...]]:
+    def _read_once(self, statement: str, values: tuple[int | str, ...]) -> list[tuple[Any, ...]]:
         connection = sqlite3.connect(self._uri, uri=True, timeout=0.2, isolation_level=None)
         try:
             return connection.execute(statement, values).fetchall()
@@ -135,11 +141,14 @@ class Outbound:
         drafts: Iterable[Draft] = (),
         acks: Iterable[Ack] = (),
         state: Iterable[tuple[str, str]] = (),
-    ) -> None:
-        """Commit messages, acks and state together, then ring. Raises sqlite3.Error, nothing written."""
+    ) -> list[int]:
+        """Commit messages, acks and state together, then ring; return the messages' seqs.
+
+        Raises sqlite3.Error, nothing written.
+        """
         self._connection.execute("BEGIN IMMEDIATE")
         try:
-            seq = self._next_seq
+            first = seq = self._next_seq
             for draft in drafts:
                 self._connection.execute(ADD_MESSAGE, (seq, turn, draft.reply_to, draft.kind, draft.content))
                 seq += 2
@@ -152,6 +161,7 @@ class Outbound:
             raise
         self._next_seq = seq
         self._ring()
+        return list(range(first, seq, 2))
 
     def close(self) -> None:
         """Close the file."""

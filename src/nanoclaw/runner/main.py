@@ -14,7 +14,8 @@ import time
 from functools import partial
 from typing import cast
 
-from nanoclaw.contract.mailbox import ALIVE, OUT, OUTBOUND
+from nanoclaw.contract.mailbox import ALIVE, OUT, OUTBOUND, OUTBOX
+from nanoclaw.runner.desk import TurnDesk
 from nanoclaw.runner.loop import EXIT_FAILED, Loop, Ports, Signal
 from nanoclaw.runner.mailbox import Inbound, Outbound, RunRow
 from nanoclaw.runner.mcp import ToolServer
@@ -23,7 +24,7 @@ from nanoclaw.runner.providers.claude import ClaudeProvider
 from nanoclaw.runner.providers.claude_command import known_session
 from nanoclaw.runner.providers.echo import EchoProvider
 from nanoclaw.runner.start import EXIT_USAGE, Started, spawn_agent
-from nanoclaw.runner.tools import build_tools
+from nanoclaw.runner.tools import build_tools, offer_ncl
 
 STDIN, STDOUT = 0, 1
 BEAT_SECONDS = 15.0
@@ -84,7 +85,10 @@ async def serve(started: Started, run: RunRow) -> int:
     inbound = Inbound(started.places.inside)
     outbound = Outbound(os.path.join(started.places.outside, OUTBOUND), run.settings.first_seq, bell.out)
     loop = Loop(run, Ports(inbound, outbound, provider, bell.alive, log, time.monotonic))
-    tools = ToolServer(build_tools(loop))
+    outbox = os.path.join(started.places.outside, OUTBOX)
+    desk = TurnDesk(loop, inbound, outbox, run.settings.workspace, time.monotonic)
+    loop.on_look = desk.rung
+    tools = ToolServer(build_tools(desk, run.settings.tool_seconds), offer_ncl(desk) if run.settings.ncl else None)
     await provider.start()
     listen_to_host(loop)
     async with asyncio.TaskGroup() as group:

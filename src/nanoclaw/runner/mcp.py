@@ -1,7 +1,9 @@
 """The MCP endpoint of a box: streamable HTTP on loopback, as little of it as the clients need.
 
-POST carries one JSON-RPC message and gets one JSON answer (202 for a notification); GET and DELETE get 405: there is
-no stream of our own and no session. Everything in the box may call it: it can do no more than the agent itself.
+POST carries one JSON-RPC message and gets one JSON answer (202 for a notification), which may take as long as a person
+takes; other calls go on meanwhile. GET and DELETE get 405: there is no stream of our own and no session. `/ncl` takes
+the arguments of the command `ncl` of the box (runner/ncl.py) and gives the host's answer. Everything in the box may
+call both: it can do no more than the agent itself.
 Source: modelcontextprotocol.io, specification 2025-06-18, transports. Checked against the official client in tests.
 """
 
@@ -10,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from nanoclaw.contract.message import ToolAnswer
 from nanoclaw.runner.fields import Fields, parse_object
 from nanoclaw.runner.tools import Tool, ToolRefused
 
@@ -47,8 +51,11 @@ class Request:
 class ToolServer:
     """Serves a table of tools on a listener that is already bound."""
 
-    def __init__(self, tools: tuple[Tool, ...]) -> None:
+    def __init__(
+        self, tools: tuple[Tool, ...], ncl: Callable[[list[str]], Awaitable[ToolAnswer]] | None = None
+    ) -> None:
         self._tools = {tool.name: tool for tool in tools}
+        self._ncl = ncl
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -72,7 +79,7 @@ class ToolServer:
                 if request is None:
                     break
                 keep_alive = request.keep_alive
-                status, body = self._respond(request)
+                status, body = await self._respond(request)
                 writer.write(response_bytes(status, body))
                 await writer.drain()
         except BadRequest as error:
@@ -83,18 +90,30 @@ class ToolServer:
             self._writers.discard(writer)
             writer.close()
 
-    def _respond(self, request: Request) -> tuple[int, bytes]:
-        if request.path.split("?", 1)[0] != "/mcp":
+    async def _respond(self, request: Request) -> tuple[int, bytes]:
+        path = request.path.split("?", 1)[0]
+        if path not in ("/mcp", "/ncl"):
             return 404, b""
         if request.method != "POST":
             return 405, b""
+        if path == "/ncl":
+            return await self._respond_ncl(request.body)
         message = parse_object(request.body)
         if message is None:
             return 400, to_bytes(error_answer(None, PARSE_ERROR, "not one JSON-RPC message"))
-        answer = self.answer(message)
+        answer = await self.answer(message)
         return (202, b"") if answer is None else (200, to_bytes(answer))
 
-    def answer(self, message: Fields) -> dict[str, object] | None:
+    async def _respond_ncl(self, body: bytes) -> tuple[int, bytes]:
+        if self._ncl is None:
+            return 404, to_bytes({"status": "refused", "text": "ncl is not offered to this agent."})
+        message = parse_object(body)
+        if message is None:
+            return 400, to_bytes({"status": "refused", "text": "not one JSON object with `arguments`"})
+        answer = await self._ncl(list(message.texts("arguments")))
+        return 200, to_bytes({"status": answer.status, "text": answer.text})
+
+    async def answer(self, message: Fields) -> dict[str, object] | None:
         """Answer one JSON-RPC message; None for a notification."""
         number = message.values.get("id")
         if number is None:
@@ -110,16 +129,16 @@ class ToolServer:
             case "tools/list":
                 return result_answer(number, {"tools": [describe(tool) for tool in self._tools.values()]})
             case "tools/call":
-                return self._call(number, params)
+                return await self._call(number, params)
             case method:
                 return error_answer(number, METHOD_NOT_FOUND, f"no method {method!r}")
 
-    def _call(self, number: str | int, params: Fields) -> dict[str, object]:
+    async def _call(self, number: str | int, params: Fields) -> dict[str, object]:
         tool = self._tools.get(params.text("name"))
         if tool is None:
             return error_answer(number, INVALID_PARAMS, f"no tool {params.text('name')!r}")
         try:
-            words, failed = tool.call(params.child("arguments")), False
+            words, failed = await tool.call(params.child("arguments")), False
         except ToolRefused as refused:
             words, failed = str(refused), True
         return result_answer(number, {"content": [{"type": "text", "text": words}], "isError": failed})

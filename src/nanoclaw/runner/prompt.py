@@ -1,6 +1,6 @@
 """What the agent reads: rows of the mailbox as tagged text. Pure.
 
-Shape: `<context timezone="..."/>`, then `<message id from sender time reply_to>`, several inside `<messages>`;
+Shape: `<context timezone="..."/>`, then `<message id from sender time reply_to by>`, several inside `<messages>`;
 `<system_response>` for the host's notes; `<resume>` when an earlier attempt at this message broke off.
 Source: architecture section 8; names and attributes are NanoClaw v2's.
 """
@@ -18,6 +18,7 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 # Control characters no text needs; NUL among them would end an argument or a C string on the way.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff\ufffe\uffff]")
 REPLACEMENT = "\ufffd"
+AGENT = "agent:"  # how the sender id of another agent begins
 
 
 def clean(text: str) -> str:
@@ -82,11 +83,40 @@ def chat_element(seq: int, chat: ChatIn, zone: tzinfo) -> str:
     attributes.append(f'time="{attribute(local_time(chat.sent_at, zone))}"')
     if chat.reply_to is not None:
         attributes.append(f'reply_to="{chat.reply_to}"')
+    if chat.sender_id.startswith(AGENT):
+        attributes.append('by="agent"')  # no person's words
+    files = "".join(f"\n[file: {escape(a.name)}, {a.bytes} bytes, saved at {escape(a.path)}]" for a in chat.attachments)
     quote = ""
     if chat.quote is not None:
         sender, text = attribute(chat.quote.sender), escape(chat.quote.text)
         quote = f'\n  <quoted_message from="{sender}">{text}</quoted_message>\n'
-    return f"<message {' '.join(attributes)}>{quote}{escape(chat.text)}</message>"
+    return f"<message {' '.join(attributes)}>{quote}{escape(chat.text)}{files}</message>"
+
+
+def command_of(row: Row) -> str:
+    """Return the text of a row that the host marked as a command of the provider's own; '' for any other row."""
+    chat = read_chat(row)
+    return chat.text.strip() if chat is not None and chat.command and row.trigger else ""
+
+
+def origin_of(row: Row) -> str:
+    """Return the name of the place a row came from, '' when it has none."""
+    chat = read_chat(row)
+    return chat.origin if chat is not None else ""
+
+
+def agent_of(row: Row) -> str:
+    """Return the name of the agent that wrote a row; '' when a person or the host did."""
+    chat = read_chat(row)
+    return chat.origin if chat is not None and chat.sender_id.startswith(AGENT) else ""
+
+
+def read_chat(row: Row) -> ChatIn | None:
+    """Return a row's chat message; None when it is none, or none that can be read."""
+    try:
+        return chat_from_json(row.content) if row.kind == InKind.CHAT else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def already_sent(row: Row) -> tuple[str, ...]:

@@ -126,6 +126,6 @@ def spawn_agent(
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=settings.workspace,
-        env=claude_environment(settings, environment),
+        env=claude_environment(settings, environment, tools_port),
         start_new_session=True,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nanoclaw.contract.message import RunSettings
 from nanoclaw.runner.mailbox import Ack, Row
@@ -20,6 +20,7 @@ class Work:
     answered: bool = False  # something was already sent for these rows
     nudged: bool = False
     reported: bool = False
+    command: str = ""  # a command of the provider's own instead of a prompt
 
     @property
     def reply_to(self) -> int:
@@ -90,7 +91,7 @@ class Turn:
 
 def answered(work: Work) -> Work:
     """The same work with the note that something was sent for it."""
-    return Work(work.uuid, work.rows, answered=True, nudged=work.nudged, reported=work.reported)
+    return replace(work, answered=True)
 
 
 def decide_hang(turn: Turn, settings: RunSettings, now: float) -> str | None:

@@ -132,6 +132,7 @@ def _runner_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
         Mount(source / "errors.py", f"{package}/errors.py"),
         Mount(source / "runner", f"{package}/runner"),
         Mount(source / "runner" / "__main__.py", f"{RUNNER}/__main__.py"),
+        Mount(source / "runner" / "ncl", f"{RUNNER}/bin/ncl"),
     )
     if inputs.interpreter.prefix is None:
         return mounts
@@ -176,7 +177,7 @@ def _etc_files(hostname: str) -> dict[str, bytes]:
 
 def _environment(inputs: BoxInputs) -> dict[str, str]:
     env = {
-        "PATH": "/opt/pkgs/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{RUNNER}/bin:/opt/pkgs/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp" if inputs.recover else HOME,  # noqa: S108 - the box's own tmpfs
         "LANG": "C.UTF-8",
         "TZ": inputs.timezone,

@@ -12,6 +12,7 @@ class OneAtATimeProvider:
     """The echo agent (runner/providers/echo.py) without `covers`: it may be pushed to when no turn runs."""
 
     covers = False
+    commands = frozenset({"/echo"})
 
     def __init__(self, continuation: str | None = None) -> None:
         self._echo = EchoProvider(continuation)

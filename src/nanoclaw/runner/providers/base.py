@@ -87,6 +87,7 @@ class Provider(Protocol):
     """One agent, driven for the time of a run."""
 
     covers: bool
+    commands: frozenset[str]  # what it does itself when a push is exactly such a word, alone or before other words
 
     async def start(self) -> None:
         """Make the agent ready. Raises OSError when it cannot be."""

@@ -50,6 +50,7 @@ class ClaudeProvider:
     """One CLI process, or its replacement when a session could not be resumed."""
 
     covers = True
+    commands = frozenset({"/compact", "/context", "/cost"})  # of the original's, those this CLI knows in -p mode (run)
 
     def __init__(self, agent: Agent, resumed: bool, respawn: Callable[[], Agent]) -> None:
         self._agent = agent

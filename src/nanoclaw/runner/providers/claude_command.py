@@ -54,7 +54,9 @@ def known_session(continuation: str | None) -> str | None:
     return continuation if continuation and SESSION.fullmatch(continuation) else None
 
 
-def claude_environment(settings: RunSettings, passed_on: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def claude_environment(
+    settings: RunSettings, passed_on: tuple[tuple[str, str], ...], tools_port: int
+) -> dict[str, str]:
     """Return the CLI's whole environment; nothing else is inherited."""
     return {
         **dict(passed_on),
@@ -70,4 +72,6 @@ def claude_environment(settings: RunSettings, passed_on: tuple[tuple[str, str], 
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # the memory is CLAUDE.local.md, where people can read it
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": COMPACT_AT_TOKENS,
         "CLAUDE_CODE_MAX_RETRIES": MAX_RETRIES,
+        "MCP_TOOL_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # a question waits for a person
+        "NANOCLAW_TOOLS": f"127.0.0.1:{tools_port}",  # for the command `ncl`
     }

@@ -21,6 +21,7 @@ class EchoProvider:
     """Answers with what it was told; its session id is the one it resumes, or `echo`."""
 
     covers = True
+    commands = frozenset({"/echo"})
 
     def __init__(self, continuation: str | None) -> None:
         self._continuation = continuation or "echo"
@@ -86,6 +87,8 @@ class EchoProvider:
 
 
 def said(prompt: str) -> str:
-    """The text of the last message in a prompt, empty when there is none."""
+    """The text of the last message in a prompt, empty when there is none; what follows its command `/echo`."""
+    if prompt.startswith("/echo"):
+        return prompt.removeprefix("/echo").strip()
     found = MESSAGE.findall(prompt)
     return unescape(found[-1]) if found else ""
