@@ -14,6 +14,8 @@ the words both sides of the wall share
 
 nouns and pure rules
   domain/people.py                    Who people are and what they may do
+  domain/names.py                     What an agent may be called, and which folder it gets
+  domain/group.py                     How an agent group's sandbox and agent are set up: one value
   domain/card.py                      A question with options: buttons where a platform has them, numbers where not
   domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
   domain/verdict.py                   What a gate answers: never a bool, so that a missing answer can never mean yes
@@ -61,6 +63,8 @@ the data path, in the order of a message
   flow/agents.py                      What an agent writes to another becomes a row there; the answer comes back
   flow/files.py                       What agents send each other is copied from box to host to box
   flow/aftermath.py                   What a transaction leaves to be done once it is committed; every part is a hint
+  flow/groups.py                      The life of agent groups: made, introduced, put away, brought back, erased
+  flow/purge.py                       Erases an archived agent group: rows in small transactions, then folders
   flow/requests.py                    What an agent asks of the host, handed to whoever can answer, by name
   flow/end.py                         A run that is over is drained, settled and removed
   flow/deliver.py                     What agents said goes to their chats, in order per lane, lanes side by side

@@ -81,6 +81,10 @@ class Paths:
         """Return what the host composes for an agent group, mounted read-only."""
         return self.home / "compose" / folder
 
+    def sessions_of(self, group: str) -> Path:
+        """Return the folder of an agent group's sessions."""
+        return self.home / "sessions" / group
+
     def session(self, group: str, session: str) -> Path:
         """Return a session's folder: `home/`, `attachments/`, `runs/`."""
         return self.home / "sessions" / group / session

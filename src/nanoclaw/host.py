@@ -34,6 +34,7 @@ from nanoclaw.flow.aftermath import Carrier
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
@@ -302,8 +303,16 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     wake = Wake(means, live, runs, gateway)
     runs.wake = wake.hint
+    groups = AgentGroups(means)
     carrier = Carrier(
-        deliver.hint, notify.changed, wake.hint, runs.answer, runs.refresh, runs.end_now, store.request_scrub
+        deliver.hint,
+        notify.changed,
+        wake.hint,
+        runs.answer,
+        runs.refresh,
+        runs.end_now,
+        store.request_scrub,
+        lambda group: supervisor.spawn(groups.scaffold_soon(group), f"scaffold {group}"),
     )
     runs.carry = carrier.carry
     intake = Intake(tables, NobodyAsked(), log)

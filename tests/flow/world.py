@@ -25,6 +25,7 @@ from nanoclaw.flow.aftermath import Aftermath, Carrier
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
@@ -166,6 +167,7 @@ class World:
         self.wake = Wake(self.means, self.live, self.runs, gateway)
         self.runs.wake = self.wake.hint
         runs = self.runs
+        self.groups = AgentGroups(self.means)
         self.carrier = Carrier(
             self.deliver.hint,
             notify.changed,
@@ -174,6 +176,7 @@ class World:
             runs.refresh,
             runs.end_now,
             self.store.request_scrub,
+            lambda group: self.spawn(self.groups.scaffold_soon(group), f"scaffold {group}"),
         )
         runs.carry = self.carrier.carry
         self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver)

@@ -37,6 +37,7 @@ class Aftermath:
     wake: dict[SessionId, None] = field(default_factory=dict[SessionId, None])  # rows wait
     answers: list[AnswerTo] = field(default_factory=list[AnswerTo])
     groups: dict[str, None] = field(default_factory=dict[str, None])  # destinations of these agent groups changed
+    made: dict[str, None] = field(default_factory=dict[str, None])  # agent groups that need their workspace
     end: dict[SessionId, RunEnd] = field(default_factory=dict[SessionId, RunEnd])  # live runs to end now
     scrub: bool = False  # held words were removed: their traces in the store's files go too
 
@@ -47,6 +48,7 @@ class Aftermath:
         self.wake |= other.wake
         self.answers += other.answers
         self.groups |= other.groups
+        self.made |= other.made
         self.end |= other.end
         self.scrub = self.scrub or other.scrub
 
@@ -62,6 +64,7 @@ class Carrier:
     refresh: Callable[[str], None]
     end: Callable[[SessionId, RunEnd], None]
     scrub: Callable[[], None]
+    scaffold: Callable[[str], None]
 
     def carry(self, after: Aftermath) -> None:
         """Give every hint. Never blocks."""
@@ -75,6 +78,8 @@ class Carrier:
             self.answer(answer)
         for group in after.groups:
             self.refresh(group)
+        for group in after.made:
+            self.scaffold(group)
         for session in after.wake:
             self.wake(session)
         if after.scrub:

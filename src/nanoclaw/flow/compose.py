@@ -9,6 +9,7 @@ Fails: OSError, which ends the start of the run and is told in the chat.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -125,7 +126,7 @@ def prepare_places(config: Config, group: AgentGroup, session: str, destinations
         compose=paths.compose(group.folder),
         session=paths.session(group.id, session),
     )
-    _prepare_workspace(places.workspace, uid)
+    prepare_workspace(places.workspace, uid)
     places.session.parent.mkdir(mode=0o700, exist_ok=True)
     places.session.mkdir(mode=0o700, exist_ok=True)
     (places.session / "runs").mkdir(mode=0o700, exist_ok=True)
@@ -153,10 +154,20 @@ def _boot_id() -> str:
     return BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
 
 
-def _prepare_workspace(workspace: Path, uid: int) -> None:
-    """Make a workspace complete under another name, then rename: it is there whole or not at all."""
+def prepare_workspace(workspace: Path, uid: int) -> None:
+    """Make a workspace that is not there yet; complete under another name, then renamed: whole or not at all."""
     if workspace.exists():
         return
+    parent = os.open(workspace.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)  # a new group's workspace and its first start may come together
+        if not workspace.exists():
+            _make_workspace(workspace, uid)
+    finally:
+        os.close(parent)
+
+
+def _make_workspace(workspace: Path, uid: int) -> None:
     draft = workspace.with_name(f".{workspace.name}.new")
     draft.mkdir(mode=0o700, exist_ok=True)
     memory = draft / MEMORY_FILE

@@ -174,6 +174,14 @@ class Chats:
         row = self._sql.row(connection, "find_agent_destination", agent_group_id=agent_group, target_id=target)
         return str(row["local_name"]) if row else ""
 
+    def list_knowing(self, connection: sqlite3.Connection, agent_group: str) -> list[str]:
+        """Return the agent groups that may send to an agent group."""
+        return [row["agent_group_id"] for row in self._sql.rows(connection, "list_knowing", target_id=agent_group)]
+
+    def forget_agent(self, connection: sqlite3.Connection, agent_group: str) -> None:
+        """Take an agent group out of everybody's destinations."""
+        self._sql.change(connection, "forget_agent", target_id=agent_group)
+
     def subscribe(self, connection: sqlite3.Connection, wiring: str, thread: str, now: int) -> None:
         """Let a `mention-sticky` wiring listen to the rest of a thread."""
         self._sql.change(connection, "subscribe", wiring_id=wiring, thread_id=thread, now=now)

@@ -32,6 +32,12 @@ VALUES (:agent_group_id, :local_name, :target_type, :target_id, :now);
 SELECT target_type, target_id FROM agent_destinations
 WHERE agent_group_id = :agent_group_id AND local_name = :local_name;
 
+-- name: list_knowing
+SELECT DISTINCT agent_group_id FROM agent_destinations WHERE target_type = 'agent' AND target_id = :target_id;
+
+-- name: forget_agent!
+DELETE FROM agent_destinations WHERE target_type = 'agent' AND target_id = :target_id;
+
 -- name: find_destination_name^
 SELECT local_name FROM agent_destinations
 WHERE agent_group_id = :agent_group_id AND target_type = 'channel' AND target_id = :target_id;

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nanoclaw.store.people import NewId
@@ -71,6 +73,11 @@ class Inbound:
     def set_cursor(self, connection: sqlite3.Connection, channel_type: str, cursor: str, now: int) -> None:
         """Record how far a channel was heard, in the transaction of the batch."""
         self._sql.change(connection, "set_cursor", channel_type=channel_type, cursor=cursor, now=now)
+
+    def remove_unread(self, connection: sqlite3.Connection, messages: Sequence[str | None]) -> None:
+        """Erase those of these messages that no agent has any more."""
+        ids = json.dumps([message for message in messages if message])
+        self._sql.change(connection, "remove_unread", ids=ids)
 
     def get(self, connection: sqlite3.Connection, message: str) -> sqlite3.Row | None:
         """Return the ledger's row of a message, for `trace`."""

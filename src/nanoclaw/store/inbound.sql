@@ -17,3 +17,7 @@ SELECT * FROM inbound WHERE id = :id;
 
 -- name: find_by_prefix
 SELECT id FROM inbound WHERE id >= :prefix AND id < :after ORDER BY id LIMIT 2;
+
+-- name: remove_unread!
+DELETE FROM inbound WHERE id IN (SELECT value FROM json_each(:ids))
+AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.inbound_id = inbound.id);

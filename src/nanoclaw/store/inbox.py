@@ -113,6 +113,16 @@ class Claim:
     attempt: int
 
 
+@dataclass(frozen=True, slots=True)
+class BuriedRow:
+    """A row that ended because its agent was put away; `chat` is None when its answer was for another agent."""
+
+    id: str
+    chat: str | None
+    thread: str | None
+    message: str | None
+
+
 class Inbox:
     """The only writer of `inbox`."""
 
@@ -199,6 +209,26 @@ class Inbox:
         changed = self._sql.change(connection, "bury_row", id=row.id, run=run, attempt=row.attempt, now=now)
         if changed != 1:
             raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
+
+    def bury_all(self, connection: sqlite3.Connection, session: str, now: int) -> list[BuriedRow]:
+        """queued, claimed -> dead for a session's all; context ends silent. Returns what wanted an answer."""
+        rows = self._sql.rows(connection, "list_open", session_id=session)
+        self._sql.change(connection, "bury_open", session_id=session, now=now)
+        return [BuriedRow(row["id"], row["messaging_group_id"], row["thread_id"], row["inbound_id"]) for row in rows]
+
+    def awaits_answer(self, connection: sqlite3.Connection, group: str) -> bool:
+        """Return whether another agent has yet to answer one of an agent group's sessions."""
+        return self._sql.row(connection, "find_awaited", agent_group_id=group) is not None
+
+    def remove_of_group(self, connection: sqlite3.Connection, group: str, most: int) -> list[str | None]:
+        """Erase at most so many rows of an agent group; return the inbound id of each."""
+        rows = self._sql.rows(connection, "list_of_group", agent_group_id=group, most=most)
+        self._sql.change(connection, "remove_rows", ids=json.dumps([row["id"] for row in rows]))
+        return [row["inbound_id"] for row in rows]
+
+    def forget_sender(self, connection: sqlite3.Connection, group: str) -> None:
+        """Take an agent group's sessions out of what other agents have heard from it; the words stay theirs."""
+        self._sql.change(connection, "forget_sender", agent_group_id=group)
 
     def count_claimed(self, connection: sqlite3.Connection, session: str, run: int) -> int:
         """Return how many rows a run holds."""

@@ -119,3 +119,32 @@ HAVING sum(i.outcome IS NULL) = 0 AND NOT EXISTS (
 -- name: list_of_message
 SELECT i.*, s.agent_group_id, g.name AS agent_name FROM inbox i JOIN sessions s ON s.id = i.session_id
 JOIN agent_groups g ON g.id = s.agent_group_id WHERE i.inbound_id = :inbound_id ORDER BY i.id;
+
+-- name: list_open
+-- the trigger rows of a session that have no outcome; where an answer goes, unless another agent waits for it
+SELECT i.id, i.inbound_id, CASE WHEN i.return_session_id IS NULL THEN b.messaging_group_id END AS messaging_group_id,
+  b.thread_id
+FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
+WHERE i.session_id = :session_id AND i.state IN ('queued', 'claimed') AND i.trigger = 1 ORDER BY i.seq;
+
+-- name: bury_open!
+-- queued, claimed -> dead; context -> done
+UPDATE inbox SET state = CASE trigger WHEN 1 THEN 'dead' ELSE 'done' END,
+  outcome = CASE trigger WHEN 1 THEN 'failed' ELSE 'silent' END, ended_at = :now
+WHERE session_id = :session_id AND state IN ('queued', 'claimed');
+
+-- name: find_awaited^
+SELECT 1 FROM sessions s JOIN inbox i ON i.return_session_id = s.id
+WHERE s.agent_group_id = :agent_group_id AND i.state IN ('queued', 'claimed') LIMIT 1;
+
+-- name: list_of_group
+SELECT i.id, i.inbound_id FROM sessions s JOIN inbox i ON i.session_id = s.id
+WHERE s.agent_group_id = :agent_group_id LIMIT :most;
+
+-- name: remove_rows!
+DELETE FROM inbox WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: forget_sender!
+UPDATE inbox SET from_session_id = NULL, return_session_id = NULL
+WHERE from_session_id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id)
+OR return_session_id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id);

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from dataclasses import dataclass
 
 from nanoclaw.domain.turn import LONGEST_DELIVERY_BACKOFF_MS
 from nanoclaw.store.people import NewId
 from nanoclaw.store.sql import Sql
+
+ERASED = "(erased with its agent)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +193,17 @@ class Outbox:
     def of_message(self, connection: sqlite3.Connection, message: str) -> list[sqlite3.Row]:
         """Return the deliveries of a message in any state, for `trace`."""
         return self._sql.rows(connection, "list_of_message", message=message)
+
+    def remove_of_group(self, connection: sqlite3.Connection, group: str, most: int) -> int:
+        """Erase at most so many deliveries of an agent group, its cards included; return how many.
+
+        The newest of all stays as a line without its words: orders, which clients count by, never go back.
+        """
+        self._sql.change(connection, "keep_newest_order", agent_group_id=group, words=ERASED)
+        rows = self._sql.rows(connection, "list_of_group", agent_group_id=group, most=most)
+        ids = json.dumps([row["id"] for row in rows])
+        self._sql.change(connection, "forget_edited", ids=ids)
+        return self._sql.change(connection, "remove_deliveries", ids=ids)
 
     def last_order(self, connection: sqlite3.Connection) -> int:
         """Return the newest `Sent.order`, 0 when nothing was sent."""

@@ -99,3 +99,22 @@ SELECT count(*) AS n FROM outbox WHERE state IN ('pending', 'sending', 'unknown'
 
 -- name: newest_id^
 SELECT coalesce(max(id), '') AS id FROM outbox;
+
+-- name: keep_newest_order!
+UPDATE outbox SET session_id = NULL, seq = NULL, turn = NULL, reply_to = NULL, text = :words, notice = 1, card = NULL,
+  approval_id = NULL, edits = NULL, error = NULL
+WHERE sent_order = (SELECT max(sent_order) FROM outbox) AND (
+  session_id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id)
+  OR approval_id IN (SELECT id FROM approvals WHERE agent_group_id = :agent_group_id));
+
+-- name: list_of_group
+-- what its conversations said, and the cards that asked about it
+SELECT o.id FROM sessions s JOIN outbox o ON o.session_id = s.id WHERE s.agent_group_id = :agent_group_id
+UNION SELECT o.id FROM approvals a JOIN outbox o ON o.approval_id = a.id WHERE a.agent_group_id = :agent_group_id
+LIMIT :most;
+
+-- name: forget_edited!
+UPDATE outbox SET edits = NULL WHERE edits IN (SELECT value FROM json_each(:ids));
+
+-- name: remove_deliveries!
+DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(:ids));

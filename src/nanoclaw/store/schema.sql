@@ -62,7 +62,8 @@ CREATE TABLE agent_groups (
   folder TEXT NOT NULL UNIQUE,
   box_uid INTEGER NOT NULL UNIQUE,  -- n of "uid base + 1 + n"
   created_at INTEGER NOT NULL,
-  archived_at INTEGER
+  archived_at INTEGER,
+  purging_at INTEGER
 ) STRICT;
 CREATE TABLE container_configs (
   agent_group_id TEXT PRIMARY KEY REFERENCES agent_groups (id) ON DELETE CASCADE,
@@ -220,6 +221,7 @@ CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_from_agents ON inbox (queued_at) WHERE from_session_id IS NOT NULL;
 CREATE INDEX inbox_by_cause ON inbox (from_inbox_id) WHERE from_inbox_id IS NOT NULL;
 CREATE INDEX inbox_by_sender ON inbox (from_session_id, from_turn) WHERE from_session_id IS NOT NULL;
+CREATE INDEX inbox_by_asker ON inbox (return_session_id) WHERE return_session_id IS NOT NULL;
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE TABLE outbox (
   id TEXT PRIMARY KEY,
@@ -253,6 +255,7 @@ CREATE INDEX outbox_waiting ON outbox (session_id, id) WHERE state IN ('pending'
 CREATE INDEX outbox_by_turn ON outbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE INDEX outbox_by_chat ON outbox (messaging_group_id, sent_order);
 CREATE INDEX outbox_by_reply ON outbox (reply_to);
+CREATE INDEX outbox_edits ON outbox (edits) WHERE edits IS NOT NULL;
 CREATE INDEX outbox_by_approval ON outbox (approval_id) WHERE approval_id IS NOT NULL;
 CREATE TABLE cursors (
   channel_type TEXT NOT NULL,
@@ -279,7 +282,7 @@ CREATE TABLE approvals (
   kind TEXT NOT NULL CHECK (kind IN ('unknown_sender', 'unknown_chat', 'agent_request', 'egress', 'question')),
   state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied', 'expired')),
   agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,  -- whose admins may answer; NULL: global ones
-  session_id TEXT REFERENCES sessions (id),      -- whose agent asked; NULL: the host
+  session_id TEXT REFERENCES sessions (id) ON DELETE CASCADE,  -- whose agent asked; NULL: the host
   messaging_group_id TEXT REFERENCES messaging_groups (id),  -- the chat it is about
   asked_user_id TEXT REFERENCES users (id) ON DELETE SET NULL,  -- a question: the one who may answer
   code TEXT NOT NULL,                            -- names it in a numbered answer; unique among the open ones

@@ -73,6 +73,10 @@ class Sessions:
         """Return the sessions that are not closed, latest first."""
         return [_session(row) for row in self._sql.rows(connection, "list_sessions")]
 
+    def list_of_group(self, connection: sqlite3.Connection, group: str) -> list[Session]:
+        """Return every session of an agent group, closed ones too."""
+        return [_session(row) for row in self._sql.rows(connection, "list_of_group", agent_group_id=group)]
+
     def list_live(self, connection: sqlite3.Connection) -> list[Session]:
         """Return the sessions whose run is not over."""
         return [_session(row) for row in self._sql.rows(connection, "list_live")]
@@ -134,6 +138,10 @@ class Sessions:
         )
         if changed != 1:
             raise StaleClaim(f"run {fence} of session {session} is over")
+
+    def remove_of_group(self, connection: sqlite3.Connection, group: str, most: int) -> int:
+        """Erase at most so many sessions of an agent group that has no rows any more; return how many."""
+        return self._sql.change(connection, "remove_of_group", agent_group_id=group, most=most)
 
 
 def _session(row: sqlite3.Row) -> Session:

@@ -52,3 +52,9 @@ WHERE id = :id AND fence = :fence AND run_state <> 'over';
 UPDATE sessions SET collected_message = :message, collected_ack = :ack, last_seq = max(last_seq, :message),
   continuation = coalesce(:continuation, continuation), last_active_at = :now
 WHERE id = :id AND fence = :fence AND run_state <> 'over';
+
+-- name: list_of_group
+SELECT * FROM sessions WHERE agent_group_id = :agent_group_id ORDER BY created_at, id;
+
+-- name: remove_of_group!
+DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id LIMIT :most);

@@ -18,4 +18,7 @@ HOST_CRASH_POINTS = (
     "deliver.sent",
     "end.drained",
     "end.settled",
+    "purge.begun",
+    "purge.batch",
+    "purge.folders_removed",
 )

@@ -11,6 +11,8 @@ DROP TABLE approvals;
 DROP TABLE inbox;
 DROP TABLE container_configs;
 
+ALTER TABLE agent_groups ADD COLUMN purging_at INTEGER;
+
 CREATE TABLE thread_subscriptions (
   wiring_id TEXT NOT NULL REFERENCES messaging_group_agents (id) ON DELETE CASCADE,
   thread_id TEXT NOT NULL,
@@ -94,13 +96,14 @@ CREATE INDEX inbox_by_inbound ON inbox (inbound_id);
 CREATE INDEX inbox_from_agents ON inbox (queued_at) WHERE from_session_id IS NOT NULL;
 CREATE INDEX inbox_by_cause ON inbox (from_inbox_id) WHERE from_inbox_id IS NOT NULL;
 CREATE INDEX inbox_by_sender ON inbox (from_session_id, from_turn) WHERE from_session_id IS NOT NULL;
+CREATE INDEX inbox_by_asker ON inbox (return_session_id) WHERE return_session_id IS NOT NULL;
 CREATE INDEX inbox_by_turn ON inbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE TABLE approvals (
   id TEXT PRIMARY KEY,
   kind TEXT NOT NULL CHECK (kind IN ('unknown_sender', 'unknown_chat', 'agent_request', 'egress', 'question')),
   state TEXT NOT NULL CHECK (state IN ('open', 'approved', 'denied', 'expired')),
   agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,
-  session_id TEXT REFERENCES sessions (id),
+  session_id TEXT REFERENCES sessions (id) ON DELETE CASCADE,
   messaging_group_id TEXT REFERENCES messaging_groups (id),
   asked_user_id TEXT REFERENCES users (id) ON DELETE SET NULL,
   code TEXT NOT NULL,
@@ -150,6 +153,7 @@ CREATE INDEX outbox_waiting ON outbox (session_id, id) WHERE state IN ('pending'
 CREATE INDEX outbox_by_turn ON outbox (session_id, turn) WHERE turn IS NOT NULL;
 CREATE INDEX outbox_by_chat ON outbox (messaging_group_id, sent_order);
 CREATE INDEX outbox_by_reply ON outbox (reply_to);
+CREATE INDEX outbox_edits ON outbox (edits) WHERE edits IS NOT NULL;
 CREATE INDEX outbox_by_approval ON outbox (approval_id) WHERE approval_id IS NOT NULL;
 
 INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, state, attempt, failures, run, turn, outcome, queued_at, claimed_at, ended_at)

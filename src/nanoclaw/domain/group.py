@@ -1,0 +1,59 @@
+"""How an agent group's sandbox and agent are set up: one value, read and written whole.
+
+The parts that stand as JSON in `container_configs` are structs, checked when they are read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import msgspec
+
+
+class CliScope(StrEnum):
+    """How far `ncl` reaches inside the group's boxes."""
+
+    DISABLED = "disabled"
+    GROUP = "group"
+    GLOBAL = "global"
+
+
+class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool server that the agent starts inside its box."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+
+
+class ExtraMount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A folder of this machine for the agent: `source` is an absolute path, `writable` only when said."""
+
+    source: str
+    writable: bool = False
+
+
+class BoxLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What differs from the limits that every box has; None: as every box."""
+
+    memory_mb: int | None = None
+    processes: int | None = None
+    disk_mb: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """One row of `container_configs`. `skills` None: all there are."""
+
+    provider: str = "claude"
+    model: str | None = None
+    effort: str | None = None
+    runtime: str = "bubblewrap"
+    max_messages_per_prompt: int = 10
+    skills: tuple[str, ...] | None = None
+    mcp_servers: dict[str, McpServer] = field(default_factory=dict[str, McpServer])
+    additional_mounts: tuple[ExtraMount, ...] = ()
+    limits: BoxLimits = BoxLimits()  # noqa: RUF009  it is frozen
+    instructions: str = ""
+    cli_scope: CliScope = CliScope.GROUP

@@ -1,0 +1,78 @@
+"""Erases an archived agent group: its rows in small transactions, then its folders, last its own row.
+
+In: an archived group, none of whose runs is live.
+Out: nothing of it but its audit entries; what other agents have heard from it stays theirs.
+Writes: every table that holds a session of it; removes groups/<folder>, compose/<folder>, sessions/<id>.
+Never: erases a group that is not archived; forgets the folder before it is gone, so that no other group inherits it.
+Fails: Refused while something of it is in use; OSError of the disk. Begun, it cannot be restored; run again it goes on.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+
+from nanoclaw.domain.session import RunState
+from nanoclaw.errors import Refused
+from nanoclaw.flow.means import Means
+from nanoclaw.sandbox.mounts import remove_tree
+from nanoclaw.store.audit import Entry
+from nanoclaw.store.groups import AgentGroup
+from nanoclaw.store.tables import Tables
+
+BATCH_ROWS = 200  # of one transaction, so that nobody else waits long for the writer
+
+Step = Callable[[sqlite3.Connection, Tables, str], int]
+
+
+async def purge_group(means: Means, group: AgentGroup, actor: str) -> None:
+    """Erase a group. Raises Refused, OSError."""
+    now = means.clock.now_ms()
+    await means.store.write(lambda connection: _begin(connection, means.tables, group, now))
+    means.reached("purge.begun")
+    for step in (_remove_deliveries, _remove_rows, _remove_sessions):
+        while await means.store.write(lambda connection, step=step: step(connection, means.tables, group.id)):
+            means.reached("purge.batch")
+    await means.blocking(_remove_folders, means, group)
+    means.reached("purge.folders_removed")
+    await means.store.write(lambda connection: _finish(connection, means.tables, group, (actor, now)))
+    means.store.request_scrub()
+    means.log.info("group.purged", group=group.id)
+
+
+def _begin(connection: sqlite3.Connection, tables: Tables, group: AgentGroup, now: int) -> None:
+    for session in tables.sessions.list_of_group(connection, group.id):
+        if session.run_state is not RunState.OVER:
+            raise Refused(f"A sandbox of {group.name} is still ending. Try again in a moment.")
+    if tables.inbox.awaits_answer(connection, group.id):
+        raise Refused(f"Another agent still works on something that {group.name} asked for. Try again later.")
+    if not tables.groups.begin_purge(connection, group.id, now):
+        raise Refused(f"{group.name} is not archived. Archive it first: ncl groups delete {group.folder}")
+
+
+def _remove_deliveries(connection: sqlite3.Connection, tables: Tables, group: str) -> int:
+    return tables.outbox.remove_of_group(connection, group, BATCH_ROWS)
+
+
+def _remove_rows(connection: sqlite3.Connection, tables: Tables, group: str) -> int:
+    messages = tables.inbox.remove_of_group(connection, group, BATCH_ROWS)
+    tables.inbound.remove_unread(connection, messages)
+    return len(messages)
+
+
+def _remove_sessions(connection: sqlite3.Connection, tables: Tables, group: str) -> int:
+    tables.inbox.forget_sender(connection, group)
+    return tables.sessions.remove_of_group(connection, group, BATCH_ROWS)
+
+
+def _remove_folders(means: Means, group: AgentGroup) -> None:
+    paths = means.config.paths
+    for folder in (paths.workspace(group.folder), paths.compose(group.folder), paths.sessions_of(group.id)):
+        remove_tree(folder)
+
+
+def _finish(connection: sqlite3.Connection, tables: Tables, group: AgentGroup, done: tuple[str, int]) -> None:
+    actor, now = done
+    tables.chats.forget_agent(connection, group.id)
+    if tables.groups.remove(connection, group.id):
+        tables.audit.append(connection, Entry(now, "group.purged", actor, group.id, "allow", ""))
