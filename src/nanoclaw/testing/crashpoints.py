@@ -18,7 +18,7 @@ HOST_CRASH_POINTS = (
     "deliver.sent",
     "end.drained",
     "end.settled",
-    "purge.begun",
-    "purge.batch",
-    "purge.folders_removed",
 )
+
+# Steps of erasing an agent group, which no message passes.
+PURGE_CRASH_POINTS = ("purge.begun", "purge.batch", "purge.folders_removed")
