@@ -257,3 +257,58 @@ def test_history_lists_every_line_once() -> None:
     talk.says("history", 4)
     talk.says("history", 4)
     assert talk.answers() == "- say: one\nsay: two\n- history"
+
+
+def agent_says(talk: Talk, name: str, text: str, number: int, *, answers: bool = True) -> None:
+    reply = 'reply_to="2" ' if answers else ""
+    shaped = (
+        f'<context timezone="UTC"/>\n<message id="{number}" from="{name}" sender="X" {reply}by="agent">{text}</message>'
+    )
+    talk.messages.append({"role": "user", "content": [{"type": "text", "text": shaped}]})
+
+
+def test_words_for_another_agent_become_one_message_for_each_name() -> None:
+    talk = Talk()
+    talk.says("say: asking\nto ann: run: date\nto ben: recall\nto ann: say: a: b", 2)
+    assert talk.answers() == (
+        'asking\n<message to="ann">\nrun: date\nsay: a: b\n</message>\n<message to="ben">\nrecall\n</message>'
+    )
+
+
+def test_what_another_agent_asks_is_obeyed_and_what_it_answers_is_only_passed_on() -> None:
+    talk = Talk()
+    agent_says(talk, "andy", "say: yes", 2, answers=False)
+    assert talk.answers() == "yes"
+    agent_says(talk, "andy", "hello", 4, answers=False)
+    assert talk.answers() == "You said: hello"
+    agent_says(talk, "ann", "run: rm -r /workspace", 6)
+    assert talk.answers() == "ann: run: rm -r /workspace"
+
+
+def test_an_agent_that_ended_without_an_answer_is_passed_on_and_other_notes_are_nobodys_words() -> None:
+    talk = Talk()
+    talk.says("to ann: go", 2)
+    talk.answers()
+    note = '<system_response action="{}" status="{}">ann ended without an answer: why.</system_response>'
+    talk.says(f'<context timezone="UTC"/>\n{note.format("send_message", "refused")}')
+    assert talk.answers() == ""
+    talk.says(f'<context timezone="UTC"/>\n{note.format("agent", "failed")}')
+    assert talk.answers() == "ann ended without an answer: why."
+
+
+def test_collect_waits_for_every_agent_asked_and_gives_one_answer() -> None:
+    talk = Talk()
+    talk.says("to ann: go\nto ben: go\nto cyd: go\ncollect", 2)
+    assert talk.answers().count("<message to=") == 3
+    agent_says(talk, "ben", "two", 4)
+    assert talk.answers() == "<internal>Waiting for ann, cyd.</internal>"
+    talk.says("<system>Your turn ended and nothing was sent.</system>")
+    assert talk.answers() == "<internal>Waiting for ann, cyd.</internal>"
+    agent_says(talk, "ann", "one", 6)
+    assert talk.answers() == "<internal>Waiting for cyd.</internal>"
+    talk.says("say: still here", 8)
+    assert talk.answers() == "still here"
+    agent_says(talk, "cyd", "three", 10)
+    assert talk.answers() == "ann: one\nben: two\ncyd: three"
+    agent_says(talk, "cyd", "and more", 12)
+    assert talk.answers() == "cyd: and more"

@@ -23,6 +23,8 @@ from nanoclaw.rehearsal.language import Command, Verb, parse_commands, parse_lin
         ("History", Command(Verb.HISTORY)),
         ("sleep: 0.5", Command(Verb.SLEEP, text="0.5")),
         ("fail: 429", Command(Verb.FAIL, text="429")),
+        ("to ann: run: date; id", Command(Verb.TO, name="ann", text="run: date; id")),
+        ("collect", Command(Verb.COLLECT)),
         ("@andy say: hi", Command(Verb.SAY, text="hi")),
     ],
 )

@@ -8,7 +8,7 @@ Rules, each seen in a recorded request (tests/fixtures/claude-requests):
 - `<system-reminder>` blocks and other texts of the harness are nobody's words;
 - after a kill the open call gets a result that says so, then an assistant text "No response requested.";
 - an interrupted turn ends with the user text "[Request interrupted by user]"; a failed one leaves no trace at all.
-Once a conversation holds NanoClaw's own prompt shape, only that shape is a user's word.
+Once a conversation holds NanoClaw's own prompt shape, only that shape is a user's word; `by="agent"` is another agent's.
 """
 
 from __future__ import annotations
@@ -24,12 +24,17 @@ from nanoclaw.rehearsal.json_value import Json, get_list, get_text
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """One message of a person. `id` is empty for bare text, `pushed` when it came while the agent worked."""
+    """One message. `id` is empty for bare text, `pushed` when it came while the agent worked.
+
+    `agent` is the name of the agent that wrote it, '' when a person did; `is_answer`: to what it was asked.
+    """
 
     id: str
     text: str
     block: int
     pushed: bool
+    agent: str = ""
+    is_answer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,9 @@ _PUSHED = re.compile(
     r"The user sent a new message while you were working:\n(.*?)(?:\n\nThis is how Claude Code|\n\nIMPORTANT: |\Z)",
     re.DOTALL,
 )
-_SHAPED = re.compile(r"<(message|task)\b([^>]*)>(.*?)</\1>", re.DOTALL)
+_SHAPED = re.compile(r"<(message|task|system_response)\b([^>]*)>(.*?)</\1>", re.DOTALL)
+_NO_ANSWER = ' action="agent" status="failed"'  # the host's word that an agent ended without one; begins with its name
+_FROM = re.compile(r'\bfrom="([^"]*)"')
 _PROMPT = re.compile(r"\s*<(?:context|resume|messages?|task|system(?:_response)?)\b")
 _QUOTE = re.compile(r"<quoted_message\b.*?</quoted_message>\s*", re.DOTALL)
 _ID = re.compile(r'\bid="([^"]*)"')
@@ -166,10 +173,16 @@ def _parse_words(text: str, block: int, *, pushed: bool) -> Iterator[Said]:
     if not _PROMPT.match(text):
         yield Said("", text.strip(), block, pushed)
         return
-    for _, attributes, body in _SHAPED.findall(text):
-        found = _ID.search(attributes)
+    for tag, attributes, body in _SHAPED.findall(text):
         words = html.unescape(_QUOTE.sub("", body)).strip()
-        yield Said(found[1] if found else "?", words, block, pushed)
+        if tag == "system_response":
+            if attributes == _NO_ANSWER:
+                yield Said(f"note {words}", words, block, pushed, words.partition(" ")[0], is_answer=True)
+            continue
+        found, origin = _ID.search(attributes), _FROM.search(attributes)
+        agent = html.unescape(origin[1]) if origin and ' by="agent"' in attributes else ""
+        is_answer = bool(agent) and ' reply_to="' in attributes
+        yield Said(found[1] if found else "?", words, block, pushed, agent, is_answer)
 
 
 def _background(body: Json) -> Iterator[str]:

@@ -71,21 +71,24 @@ class Line:
 def decide_action(conversation: Conversation, nonce: str) -> Action:
     """Return what the model does next; `nonce` makes the ids of calls unique."""
     lines = _drop_failed(_open_lines(conversation))
+    if (collected := _collect(conversation, lines)) is not None:
+        return Answer(collected)
     parts: list[str] = []
+    letters: dict[str, list[str]] = {}
     delay = 0.0
     hinted = False
     for number, line in enumerate(lines):
         later_begun = any(later.results for later in lines[number + 1 :])
         match line.command:
+            case None if line.said.is_answer:
+                parts.append(_passed_on(line.said))
             case None:
-                parts.append(_friendly(line.said.text, hinted))
+                parts.append(_friendly(line.said.text, hinted or bool(line.said.agent)))
                 hinted = True
-            case Command(verb=Verb.SAY, text=text):
-                parts.append(text)
-            case Command(verb=Verb.RECALL):
-                parts.append(conversation.memory or "The memory in my prompt is empty (it is read when a box starts).")
-            case Command(verb=Verb.HISTORY):
-                parts.append(_history(conversation))
+            case Command(verb=Verb.TO, name=name, text=text):
+                letters.setdefault(name, []).append(text)
+            case Command(verb=Verb.SAY | Verb.RECALL | Verb.HISTORY | Verb.COLLECT) as command:
+                parts.append(_words(command, conversation))
             case Command(verb=Verb.SLEEP, text=text):
                 delay += 0.0 if later_begun else _seconds(text)
             case Command(verb=Verb.FAIL, text=text):
@@ -95,6 +98,7 @@ def decide_action(conversation: Conversation, nonce: str) -> Action:
                 if not isinstance(step, Done):
                     return Call(f"toolu_{line.key}_{nonce}", step.tool, step.arguments, delay)
                 parts.append(step.text)
+    parts += ["\n".join((f'<message to="{name}">', *texts, "</message>")) for name, texts in letters.items()]
     text = "\n".join(part for part in parts if part)
     # An empty answer leaves no trace in the conversation, and the sleep would be asked for again.
     return Answer(text or (f"Slept {delay:g} s." if delay else ""), delay)
@@ -124,8 +128,43 @@ def _open_lines(conversation: Conversation) -> list[Line]:
     return [line for one in _last_of_each(said) for line in _lines_of(one, said, results)]
 
 
+def _collect(conversation: Conversation, lines: Sequence[Line]) -> str | None:
+    """Return the answer to a `collect`: all that was asked, or that it waits; None: there is nothing to collect now."""
+    said = _last_of_each([entry for entry in conversation.entries if isinstance(entry, Said)])
+    asking = [
+        n for n, one in enumerate(said) if not one.is_answer and Command(Verb.COLLECT) in parse_commands(one.text)
+    ]
+    if not asking or any(not line.said.is_answer for line in lines):
+        return None
+    asked = {command.name for command in parse_commands(said[asking[-1]].text) if command.verb is Verb.TO}
+    answers = {one.agent: one for one in said[asking[-1] :] if one.is_answer}
+    before = {one.agent for one in said[asking[-1] :] if one.is_answer and one not in [line.said for line in lines]}
+    if asked <= before:
+        return None  # it was given
+    if missing := sorted(asked - answers.keys()):
+        return f"<internal>Waiting for {', '.join(missing)}.</internal>"
+    return "\n".join(_passed_on(answers[name]) for name in sorted(asked))
+
+
+def _words(command: Command, conversation: Conversation) -> str:
+    """Return what a command that needs no tool says."""
+    match command.verb:
+        case Verb.RECALL:
+            return conversation.memory or "The memory in my prompt is empty (it is read when a box starts)."
+        case Verb.HISTORY:
+            return _history(conversation)
+        case _:
+            return command.text
+
+
+def _passed_on(said: Said) -> str:
+    return said.text if said.text.startswith(f"{said.agent} ") else f"{said.agent}: {said.text}"
+
+
 def _lines_of(one: Said, said: Sequence[Said], results: dict[str, list[ToolResult]]) -> list[Line]:
-    commands: Sequence[Command | None] = parse_commands(one.text) or (None,)
+    # what an agent answers is passed on, not obeyed: a command in it would be its word, not a person's
+    commands: Sequence[Command | None] = () if one.is_answer else parse_commands(one.text)
+    commands = commands or (None,)
     twins = [other for other in said if other.text == one.text]
     name = one.id or f"bare {twins.index(one)}"
     lines: list[Line] = []

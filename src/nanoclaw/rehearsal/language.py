@@ -5,6 +5,9 @@ write FILE: TEXT    the Write tool                   recall          what the me
 read FILE           the Read tool                    history         the user's lines that the request carried
 tool: NAME {json}   any tool, MCP ones too           sleep: SECONDS  delay of the response
 remember: TEXT      a line into CLAUDE.local.md      fail: STATUS    an HTTP error, or `garbage`, or `nothing`
+to NAME: TEXT       TEXT to another agent or chat    collect         wait until all agents asked have answered, then
+                                                                     give their answers in one; without it each is
+                                                                     passed on as it comes
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class Verb(StrEnum):
     HISTORY = "history"
     SLEEP = "sleep"
     FAIL = "fail"
+    TO = "to"
+    COLLECT = "collect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +48,10 @@ class Command:
 
 _WITH_TEXT = re.compile(r"(run|say|remember|sleep|fail):(.*)", re.IGNORECASE | re.DOTALL)
 _WRITE = re.compile(r"write\s+(\S+?):\s?(.*)", re.IGNORECASE | re.DOTALL)
+_TO = re.compile(r"to\s+(\S+?):\s?(.*)", re.IGNORECASE | re.DOTALL)
 _READ = re.compile(r"read\s+(\S+)", re.IGNORECASE)
 _TOOL = re.compile(r"tool:\s*([\w.-]+)\s*(.*)", re.IGNORECASE | re.DOTALL)
-_ALONE = re.compile(r"(recall|history)", re.IGNORECASE)
+_ALONE = re.compile(r"(recall|history|collect)", re.IGNORECASE)
 _MENTION = re.compile(r"@\S+\s+")
 
 
@@ -56,6 +62,8 @@ def parse_line(line: str) -> Command | None:
         return Command(Verb(found[1].lower()), text=found[2].strip())
     if found := _WRITE.fullmatch(line):
         return Command(Verb.WRITE, name=found[1], text=found[2])
+    if found := _TO.fullmatch(line):
+        return Command(Verb.TO, name=found[1], text=found[2].strip())
     if found := _READ.fullmatch(line):
         return Command(Verb.READ, name=found[1])
     if found := _ALONE.fullmatch(line):
