@@ -113,6 +113,45 @@ def test_a_push_during_a_tool_folds_into_the_turn_and_one_during_text_becomes_th
     assert turns == sorted(set(turns))
 
 
+def test_the_commands_of_the_cli_answer_as_messages_of_their_own_and_no_others_reach_it(bench: Bench):
+    runner = bench.run("remember the word blue")
+    runner.wait_until(lambda: runner.mailbox.acks("finished") == [2])
+    for number, text in enumerate(("/context", "/cost", "/compact", "/files", "/compactx")):
+        runner.mailbox.put_command(text)
+        runner.ring()
+        runner.wait_until(lambda number=number: len(runner.mailbox.acks("finished")) == number + 2)
+    context, cost, compact, files, prefix = runner.mailbox.texts()[1:]
+    assert "Context Usage" in context and "cost" in cost.lower() and compact == "/compact is done."
+    assert files == "This agent does not know the command /files." and "/compactx" in prefix
+    assert "/files" not in bench.model.prompts() and "/compactx" not in bench.model.prompts()
+    assert [said.reply_to for said in runner.mailbox.said()] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_command_during_a_turn_waits_for_its_end_and_is_not_taken_for_words(bench: Bench):
+    runner = bench.run('[[tool Bash {"command":"sleep 1; echo hi"}]]')
+    runner.wait_until(lambda: runner.mailbox.state().get("tool") == "Bash")
+    runner.mailbox.put_command("/cost")
+    runner.say("after")
+    runner.wait_until(lambda: runner.mailbox.acks("finished") == [2, 4, 6])
+    assert "cost" in runner.mailbox.texts()[1].lower() and runner.mailbox.said()[1].reply_to == 4
+
+
+def test_a_question_waits_for_its_answer_and_the_turn_goes_on_with_it(bench: Bench):
+    arguments = '{"title":"Lunch","question":"Where?","options":["here","there"]}'
+    runner = bench.run(f"[[tool mcp__nanoclaw__ask_user_question {arguments}]]", idle_seconds=1.0)
+    requests = "SELECT seq, reply_to, content FROM messages WHERE kind = 'request'"
+    runner.wait_until(lambda: runner.mailbox.read(requests))
+    ((seq, reply_to, content),) = runner.mailbox.read(requests)
+    asked = json.loads(json.loads(content)["arguments"])
+    assert reply_to == 2 and asked["options"] == ["here", "there"] and asked["timeout_seconds"] == 300
+    asked_at = time.monotonic()
+    runner.wait_until(lambda: time.monotonic() - asked_at > 2.5)  # a person thinks: no hang
+    runner.mailbox.answer(seq, "done", "there it is")
+    runner.ring()
+    runner.wait_until(lambda: runner.mailbox.acks("finished") == [2])
+    assert "there it is" in runner.mailbox.texts()[-1]
+
+
 def test_a_killed_cli_fails_the_attempt_and_the_next_run_resumes_its_session(bench: Bench):
     first = bench.run("remember the word blue")
     first.wait_until(lambda: first.mailbox.acks("finished") == [2])

@@ -8,7 +8,7 @@ Rules, each seen in a recorded request (tests/fixtures/claude-requests):
 - `<system-reminder>` blocks and other texts of the harness are nobody's words;
 - after a kill the open call gets a result that says so, then an assistant text "No response requested.";
 - an interrupted turn ends with the user text "[Request interrupted by user]"; a failed one leaves no trace at all.
-Once a conversation holds NanoClaw's own prompt shape, only that shape is a user's word; `by="agent"` is another agent's.
+Once a conversation holds NanoClaw's own prompt shape, only that shape is a user's word; `by="agent"` marks an agent's.
 """
 
 from __future__ import annotations
