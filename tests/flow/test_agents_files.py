@@ -150,7 +150,7 @@ async def test_a_message_carries_fifty_mebibytes_and_no_more(tmp_path: Path) -> 
         await world.until(lambda: len(chat.heard) == 1)
         (question,) = await told(world, "researcher")
         assert [file.name for file in question.attachments] == ["1", "2"] and 3 * FILE_BYTES > MESSAGE_BYTES
-        assert "more than one message may carry" in (await notes(world, "main"))[0]
+        assert "3: it is larger than the 10485760 bytes there is room for" in (await notes(world, "main"))[0]
 
 
 async def test_files_for_a_chat_are_left_out_with_words_and_the_message_goes(tmp_path: Path) -> None:

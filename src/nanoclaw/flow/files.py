@@ -10,6 +10,7 @@ Fails: a file that cannot be taken is left out with a sentence for the agent; OS
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from nanoclaw.sandbox.wire import OutChat, OutMessage
 MIB = 1024 * 1024
 FILE_BYTES = 20 * MIB
 MESSAGE_BYTES = 50 * MIB
-KEPT_BYTES = 500 * MIB  # of one session, until whoever got them is done with them
+KEPT_BYTES = 200 * MIB  # of one session, until whoever got them is done with them
 
 
 class StoredFile(msgspec.Struct, frozen=True):
@@ -93,7 +94,8 @@ def place_files(sessions: Path, mailbox: Mailbox, rows: Iterable[InboundRow]) ->
     for row in rows:
         for file in files_from_json(row.files):
             source, folder = sessions / file.path, mailbox.attachments / str(row.seq)
-            folder.mkdir(mode=0o755, exist_ok=True)
+            folder.mkdir(exist_ok=True)
+            folder.chmod(0o755)  # the box is another user, whatever our umask is
             if source.exists() and not (folder / file.name).exists():
                 _put_whole(folder / file.name, partial(shutil.copyfile, source))
 
@@ -116,14 +118,11 @@ def _take(mailbox: Mailbox, message: OutMessage, folder: Path, room: int) -> Tak
 
 
 def _take_one(mailbox: Mailbox, name: str, target: Path, room: _Room) -> None:
+    limit = min(FILE_BYTES, room.message, room.session)
     try:
-        content = target.read_bytes() if target.exists() else read_beneath(mailbox.outbox, name, FILE_BYTES)
+        content = target.read_bytes() if target.exists() else read_beneath(mailbox.outbox, name, limit)
     except OSError as error:
-        room.left_out.append(f"{name}: {error.strerror or 'it cannot be read'}")
-        return
-    if len(content) > min(room.message, room.session):
-        limit = "one message may carry" if room.message <= room.session else "may wait to be read"
-        room.left_out.append(f"{name}: it and the files before it are more than {limit}")
+        room.left_out.append(f"{name}: {_why_not(error, limit)}")
         return
     if not target.exists():
         target.parent.parent.mkdir(mode=0o700, exist_ok=True)
@@ -141,6 +140,14 @@ def remove_unreferenced(sessions: Path, kept: set[str]) -> int:
     spent = [path for path in found if path not in kept]
     remove_files(sessions, spent)
     return len(spent)
+
+
+def _why_not(error: OSError, limit: int) -> str:
+    if error.errno == errno.EFBIG:
+        return f"it is larger than the {limit} bytes there is room for: 20 MiB a file, 50 MiB a message, 200 MiB unread"
+    if error.errno == errno.ELOOP:
+        return "it is a link"
+    return error.strerror or "it cannot be read"
 
 
 def _size_of(folder: Path) -> int:
