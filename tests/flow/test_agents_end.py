@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from nanoclaw.domain.verdict import Allow, Deny
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agents import MOST_HOPS, MOST_WRITTEN, decide_letter
 from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
 from nanoclaw.testing.scripted_box import BoxTurn
@@ -128,6 +130,63 @@ async def test_a_nested_specialist_that_dies_is_told_of_one_by_one_up_to_the_per
         assert await notes(world, "editor") == [f"researcher ended without an answer: {SILENCE}"]
         assert await notes(world, "main") == [f"editor ended without an answer: {SILENCE}"]
         assert await settled(world, accepted.message) == "failed"
+
+
+async def test_a_specialist_that_is_put_away_in_the_middle_is_told_of_and_not_in_the_chat(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+        world.runtime.script_for("family").replies("go", to="researcher")
+        world.runtime.script_for("andy").hangs()
+        world.script.replies("It is gone.")
+        await chat.says("go")
+        await world.quiet()
+        after = Aftermath()
+
+        def put_away(connection: sqlite3.Connection) -> None:
+            group = world.tables.groups.find_by_folder(connection, "researcher")
+            assert group is not None
+            found = world.tables.groups.get(connection, group)
+            world.groups.archive(connection, found, after, world.clock.now_ms())
+
+        await world.store.write(put_away)
+        world.carrier.carry(after)
+        await chat.hears("It is gone.")
+        await world.quiet()
+        told_of = [note for note in await notes(world, "main") if "ended without an answer" in note]
+        assert len(told_of) == 1 and "put away" in told_of[0]
+
+
+async def test_an_answer_that_comes_when_its_row_has_ended_still_reaches_the_asker(tmp_path: Path) -> None:
+    """A tool call of the next turn, or a runner's late word, may name an older row."""
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+        world.runtime.script_for("family").replies("go", to="researcher")
+
+        async def says_it_twice(turn: BoxTurn) -> None:
+            turn.finish("first")
+            turn.send("and second")
+
+        world.runtime.script_for("andy").then(says_it_twice)
+        await chat.says("go")
+        await world.until(lambda: " ".join(chat.heard).endswith("and second"))
+
+
+async def test_an_agent_that_names_a_row_it_never_got_reaches_nobody(tmp_path: Path) -> None:
+    """A hostile box answers row 998: there is no such row, so nobody is asked and nobody hears it."""
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+        world.runtime.script_for("family").replies("go", to="researcher")
+
+        async def lies(turn: BoxTurn) -> None:
+            turn.send("psst", reply_to=998)
+            turn.finish("here")
+
+        world.runtime.script_for("andy").then(lies)
+        await chat.says("go")
+        await chat.hears("you said: here")
+        await world.quiet()
+        assert [one.text for one in await told(world, "main")] == ["go", "here"]
+        assert ("no_destination",) in await world.rows("SELECT reason FROM audit")
 
 
 async def ping_pong(turn: BoxTurn) -> None:

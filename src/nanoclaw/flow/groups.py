@@ -17,6 +17,7 @@ from nanoclaw.domain.names import check_agent_name, check_folder, decide_folder
 from nanoclaw.domain.session import RunEnd, RunState
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.agents import Agents, Letter
 from nanoclaw.flow.compose import prepare_workspace
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.purge import purge_group
@@ -138,6 +139,11 @@ def end_waiting(
     """queued, claimed -> dead for everything that (an archived group's session) had not finished, each with words."""
     group, session = whose
     for row in tables.inbox.bury_all(connection, session, now):
+        place = tables.inbox.find(connection, row.id)
+        if place is not None and place.return_session is not None:
+            letter = Letter(session, group.id, "", place, PUT_AWAY.format(name=group.name))
+            Agents(tables).end_without_answer(connection, letter, after, now)
+            continue
         if row.chat is None:
             continue
         words = NewDelivery(
