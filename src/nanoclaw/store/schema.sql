@@ -288,16 +288,30 @@ CREATE TABLE approvals (
   code TEXT NOT NULL,                            -- names it in a numbered answer; unique among the open ones
   subject TEXT NOT NULL,                         -- what is asked about; one open approval per kind and subject
   title TEXT NOT NULL,
+  text TEXT NOT NULL DEFAULT '',                 -- what the card says below its title
+  channel TEXT NOT NULL DEFAULT '',              -- where the question came from: its cards go there first
   options TEXT NOT NULL CHECK (json_valid(options)),
   payload TEXT NOT NULL CHECK (json_valid(payload)),  -- what an answer needs; a held message leaves it at the end
   answer TEXT CHECK (answer IS NULL OR json_valid(answer)),
   answered_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  answer_message TEXT,                           -- the platform's id of a typed answer: it may hand it in again
+  waits_run INTEGER,                             -- the tool that waits for the answer; NULL: nobody, or it was told
+  waits_seq INTEGER,
+  waits_until INTEGER,
+  text_from TEXT REFERENCES users (id) ON DELETE SET NULL,  -- whose next message in a chat is the words of an option
+  text_in TEXT REFERENCES messaging_groups (id) ON DELETE SET NULL,
+  text_value TEXT,
+  text_until INTEGER,
   created_at INTEGER NOT NULL,
   expires_at INTEGER NOT NULL,
   ended_at INTEGER,
   CHECK ((state = 'open') = (ended_at IS NULL))
 ) STRICT;
 CREATE UNIQUE INDEX approvals_code_once ON approvals (code) WHERE state = 'open';
+CREATE INDEX approvals_due ON approvals (expires_at) WHERE state = 'open';
+CREATE INDEX approvals_waited_for ON approvals (waits_until) WHERE waits_until IS NOT NULL;
+CREATE INDEX approvals_by_words ON approvals (text_from, text_in) WHERE text_from IS NOT NULL;
+CREATE INDEX approvals_by_message ON approvals (answer_message) WHERE answer_message IS NOT NULL;
 CREATE INDEX approvals_by_session ON approvals (session_id) WHERE state = 'open';
 CREATE UNIQUE INDEX approvals_open_once ON approvals (kind, subject) WHERE state = 'open';
 
