@@ -71,11 +71,12 @@ _TALK = frozenset({"yes", "no", "y", "n"})  # words that people say to agents al
 
 @dataclass(frozen=True, slots=True)
 class OpenCard:
-    """A question that stands open in a chat. `latest`: nothing was said there since."""
+    """A question that stands open in a chat. `mine`: put to whoever writes; `latest`: nothing was said since."""
 
     approval: str
     code: str
     options: tuple[Option, ...]
+    mine: bool
     latest: bool
 
 
@@ -108,17 +109,16 @@ def decide_typed(text: str, cards: Sequence[OpenCard]) -> Typed | Unclear | None
         code, _, rest = text.partition(" ")
         if code.casefold() == card.code:
             return _with_code(card, rest.strip())
-    matching = [card for card in cards if _find_option(card.options, text) is not None]
+    mine = [card for card in cards if card.mine]
+    matching = [(card, option) for card in mine if (option := _find_option(card.options, text)) is not None]
     if not matching:
         return None
-    card = matching[0]
-    option = _find_option(card.options, text)
-    if option is not None and len(cards) == 1 and card.latest:
-        return Typed(card.approval, option.value)
-    if text.casefold() in _TALK and not any(card.latest for card in cards):
+    if len(mine) == 1 and mine[0].latest:
+        return Typed(matching[0][0].approval, matching[0][1].value)
+    if text.casefold() in _TALK and not any(card.latest for card in mine):
         return None
-    codes = ", ".join(f"`{card.code} {text}`" for card in matching)
-    why = "More than one question is open here." if len(cards) > 1 else "Something else was said since the question."
+    codes = " or ".join(f"`{card.code} {text}`" for card, _ in matching)
+    why = "More than one question is open here." if len(mine) > 1 else "Something else was said since the question."
     return Unclear(f"{why} To answer it write {codes}.")
 
 

@@ -39,6 +39,7 @@ class Aftermath:
     groups: dict[str, None] = field(default_factory=dict[str, None])  # destinations of these agent groups changed
     made: dict[str, None] = field(default_factory=dict[str, None])  # agent groups that need their workspace
     end: dict[SessionId, RunEnd] = field(default_factory=dict[SessionId, RunEnd])  # live runs to end now
+    reach: bool = False  # a card has found no chat yet
     scrub: bool = False  # held words were removed: their traces in the store's files go too
 
     def add(self, other: Aftermath) -> None:
@@ -50,6 +51,7 @@ class Aftermath:
         self.groups |= other.groups
         self.made |= other.made
         self.end |= other.end
+        self.reach = self.reach or other.reach
         self.scrub = self.scrub or other.scrub
 
 

@@ -224,9 +224,7 @@ class Approvals:
 
     def find_wanting_words(self, connection: sqlite3.Connection, user: str, chat: str, now: int) -> Approval | None:
         """Return the question that waits for words of a person in a chat."""
-        return _maybe(
-            self._sql.row(connection, "find_wanting_words", user_id=user, messaging_group_id=chat, now=now)
-        )
+        return _maybe(self._sql.row(connection, "find_wanting_words", user_id=user, messaging_group_id=chat, now=now))
 
     def find_by_message(self, connection: sqlite3.Connection, message: str) -> Approval | None:
         """Return the question that a typed message has answered: its platform may hand it in again."""

@@ -123,6 +123,24 @@ class Chats:
         """Set the name people see; a new chat has its platform's id."""
         self._sql.change(connection, "rename_chat", id=chat, name=name)
 
+    def deny(
+        self, connection: sqlite3.Connection, channel_type: str, platform_id: str, now: int, *, is_group: bool
+    ) -> None:
+        """Refuse a chat for good: nobody is asked about it again."""
+        self._sql.change(
+            connection,
+            "deny_chat",
+            id=self._new_id(),
+            channel_type=channel_type,
+            platform_id=platform_id,
+            is_group=int(is_group),
+            now=now,
+        )
+
+    def open_up(self, connection: sqlite3.Connection, chat: str, unknown_senders: UnknownSenderPolicy) -> None:
+        """Set what a chat does with strangers, and take back that it was refused."""
+        self._sql.change(connection, "open_chat", id=chat, unknown_sender_policy=unknown_senders)
+
     def wire(
         self, connection: sqlite3.Connection, chat: Chat, agent_group: str, now: int, rules: WiringRules = ALWAYS
     ) -> WiringId:

@@ -67,3 +67,12 @@ VALUES (:messaging_group_id, :handle, :blocked_by, :now) ON CONFLICT DO NOTHING;
 
 -- name: find_block^
 SELECT 1 FROM blocked_senders WHERE messaging_group_id = :messaging_group_id AND handle = :handle;
+
+-- name: deny_chat!
+-- for good; a chat that is not known yet keeps no name
+INSERT INTO messaging_groups (id, channel_type, platform_id, is_group, denied_at, created_at)
+VALUES (:id, :channel_type, :platform_id, :is_group, :now, :now)
+ON CONFLICT (channel_type, account, platform_id) DO UPDATE SET denied_at = excluded.denied_at;
+
+-- name: open_chat!
+UPDATE messaging_groups SET unknown_sender_policy = :unknown_sender_policy, denied_at = NULL WHERE id = :id;

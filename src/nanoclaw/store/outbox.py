@@ -63,6 +63,29 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class SentCard:
+    """A card of a question, and where it went."""
+
+    id: str
+    session: str | None
+    run: int
+    chat: str
+    thread: str | None
+    user: str | None
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StandingCard:
+    """A question that stands open in a chat. `mine`: its card was put to the person who asks about it."""
+
+    approval: str
+    code: str
+    options: str
+    mine: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A delivery that was sent. `order` is monotone over the store; `answers` are inbound ids."""
 
@@ -169,6 +192,31 @@ class Outbox:
         """Return whether the agent, and whether the harness, said anything in a turn or in answer to a row."""
         row = self._sql.row(connection, "said_in_turn", session_id=session, turn=turn, reply_to=reply_to)
         return (False, False) if row is None else (bool(row["said"]), bool(row["noticed"]))
+
+    def cards(self, connection: sqlite3.Connection, approval: str) -> list[SentCard]:
+        """Return the cards of a question."""
+        return [
+            SentCard(
+                id=row["id"],
+                session=row["session_id"],
+                run=row["run"],
+                chat=row["messaging_group_id"],
+                thread=row["thread_id"],
+                user=row["user_id"],
+                failed=row["state"] == "failed",
+            )
+            for row in self._sql.rows(connection, "list_cards", approval_id=approval)
+        ]
+
+    def standing_cards(self, connection: sqlite3.Connection, chat: str, thread: str, user: str) -> list[StandingCard]:
+        """Return the open questions that were put in a chat ('' = no thread), oldest first."""
+        rows = self._sql.rows(connection, "list_open_cards", messaging_group_id=chat, thread=thread, user_id=user)
+        return [StandingCard(row["id"], row["code"], row["options"], bool(row["mine"])) for row in rows]
+
+    def last_said(self, connection: sqlite3.Connection, chat: str, thread: str) -> str | None:
+        """Return the question that was the last thing said in a chat; None: it was something else."""
+        row = self._sql.row(connection, "find_last_said", messaging_group_id=chat, thread=thread)
+        return None if row is None else row["approval_id"]
 
     def already_sent(self, connection: sqlite3.Connection, reply_to: str) -> tuple[str, ...]:
         """Return what earlier attempts at a row have said, oldest first."""

@@ -118,3 +118,19 @@ UPDATE outbox SET edits = NULL WHERE edits IN (SELECT value FROM json_each(:ids)
 
 -- name: remove_deliveries!
 DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(:ids));
+-- name: list_cards
+-- the cards of a question that somebody has got or will get, and those that failed
+SELECT id, session_id, run, messaging_group_id, thread_id, user_id, state FROM outbox
+WHERE approval_id = :approval_id AND edits IS NULL ORDER BY id;
+
+-- name: list_open_cards
+-- questions that stand open in a thread of a chat: put to this person, or (put to nobody alone) to all who read there
+SELECT DISTINCT a.id, a.code, a.options, coalesce(o.user_id = :user_id, 0) AS mine FROM approvals a
+CROSS JOIN outbox o ON o.approval_id = a.id
+WHERE a.state = 'open' AND o.messaging_group_id = :messaging_group_id AND coalesce(o.thread_id, '') = :thread
+AND o.edits IS NULL AND o.state <> 'failed' ORDER BY a.id;
+
+-- name: find_last_said^
+-- what a card replaced is not said at the end of the chat
+SELECT approval_id FROM outbox WHERE messaging_group_id = :messaging_group_id AND sent_order IS NOT NULL
+AND edits IS NULL AND coalesce(thread_id, '') = :thread ORDER BY sent_order DESC LIMIT 1;

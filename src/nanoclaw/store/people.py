@@ -104,3 +104,51 @@ class People:
         """
         rows = self._sql.rows(connection, "list_approvers", agent_group_id=agent_group)
         return list(dict.fromkeys(UserId(row["user_id"]) for row in rows))
+
+    def name_of(self, connection: sqlite3.Connection, user: str | None) -> str:
+        """Return what a user is called, 'somebody' when they are gone."""
+        row = self._sql.row(connection, "get_name", id=user)
+        return str(row["name"]) if row else "somebody"
+
+    def has_role(self, connection: sqlite3.Connection, user: str) -> bool:
+        """Return whether a user decides for any agent group."""
+        return self._sql.row(connection, "has_role", user_id=user) is not None
+
+    def note_dm(self, connection: sqlite3.Connection, user: str, channel_type: str, chat: str, now: int) -> None:
+        """Remember where a user can be written to alone; writes only what is new."""
+        row = self._sql.row(connection, "find_dm", user_id=user, channel_type=channel_type)
+        if row is None or row["messaging_group_id"] != chat:
+            self._sql.change(
+                connection, "note_dm", user_id=user, channel_type=channel_type, messaging_group_id=chat, now=now
+            )
+
+    def dms(self, connection: sqlite3.Connection, user: str) -> list[tuple[str, str]]:
+        """Return (channel, chat) of every direct chat with a user that is known, latest first."""
+        return [
+            (row["channel_type"], row["messaging_group_id"])
+            for row in self._sql.rows(connection, "list_dms", user_id=user)
+        ]
+
+    def identities(self, connection: sqlite3.Connection, user: str) -> list[tuple[str, str]]:
+        """Return (channel, handle) of everything a user is on a platform, oldest first."""
+        return [
+            (row["channel_type"], row["handle"]) for row in self._sql.rows(connection, "list_identities", user_id=user)
+        ]
+
+    def move_identity(self, connection: sqlite3.Connection, identity: tuple[str, str], user: UserId) -> None:
+        """Make the (channel, handle) of one user that of another, who becomes a member wherever the first one is."""
+        other = self.find_by_identity(connection, *identity)
+        self._sql.change(connection, "take_memberships", user_id=user, other=other)
+        self._sql.change(connection, "move_identity", channel_type=identity[0], handle=identity[1], user_id=user)
+
+    def add_identity(self, connection: sqlite3.Connection, identity: tuple[str, str], user: UserId, now: int) -> None:
+        """Give a user a (channel, handle) that nobody has."""
+        self._sql.change(
+            connection,
+            "insert_identity",
+            channel_type=identity[0],
+            handle=identity[1],
+            user_id=user,
+            display_name=self.name_of(connection, user),
+            now=now,
+        )

@@ -45,3 +45,31 @@ SELECT CASE
   WHEN EXISTS (SELECT 1 FROM agent_group_members WHERE user_id = :user_id AND agent_group_id = :agent_group_id)
     THEN 'member'
 END AS standing;
+
+-- name: get_name^
+SELECT name FROM users WHERE id = :id;
+
+-- name: find_dm^
+SELECT messaging_group_id FROM user_dms WHERE user_id = :user_id AND channel_type = :channel_type;
+
+-- name: note_dm!
+INSERT INTO user_dms (user_id, channel_type, messaging_group_id, resolved_at)
+VALUES (:user_id, :channel_type, :messaging_group_id, :now)
+ON CONFLICT (user_id, channel_type) DO UPDATE
+SET messaging_group_id = excluded.messaging_group_id, resolved_at = excluded.resolved_at;
+
+-- name: list_dms
+SELECT channel_type, messaging_group_id FROM user_dms WHERE user_id = :user_id ORDER BY resolved_at DESC, channel_type;
+
+-- name: list_identities
+SELECT channel_type, handle FROM identities WHERE user_id = :user_id ORDER BY created_at, channel_type, handle;
+
+-- name: has_role^
+SELECT 1 FROM user_roles WHERE user_id = :user_id LIMIT 1;
+
+-- name: move_identity!
+UPDATE identities SET user_id = :user_id WHERE channel_type = :channel_type AND handle = :handle;
+
+-- name: take_memberships!
+INSERT INTO agent_group_members (user_id, agent_group_id, added_by, added_at)
+SELECT :user_id, agent_group_id, added_by, added_at FROM agent_group_members WHERE user_id = :other ON CONFLICT DO NOTHING;

@@ -38,3 +38,16 @@ class Refusals:
             reason=refusal.reason,
             now=now,
         )
+
+    def was_counted_since(self, connection: sqlite3.Connection, refusal: Refusal, since: int) -> bool:
+        """Return whether this sender was refused for this reason after `since`."""
+        row = self._sql.row(
+            connection,
+            "find_since",
+            channel_type=refusal.channel_type,
+            chat=refusal.chat,
+            handle=refusal.handle,
+            reason=refusal.reason,
+            since=since,
+        )
+        return row is not None

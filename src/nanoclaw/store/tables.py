@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nanoclaw.store.approvals import Approvals
 from nanoclaw.store.audit import Audit
 from nanoclaw.store.chats import Chats
 from nanoclaw.store.groups import Groups
 from nanoclaw.store.inbound import Inbound
 from nanoclaw.store.inbox import Inbox
 from nanoclaw.store.outbox import Outbox
+from nanoclaw.store.pairing import Pairing
 from nanoclaw.store.people import NewId, People
 from nanoclaw.store.refusals import Refusals
 from nanoclaw.store.sessions import Sessions
@@ -28,6 +30,8 @@ class Tables:
     outbox: Outbox
     refusals: Refusals
     audit: Audit
+    approvals: Approvals
+    pairing: Pairing
 
 
 def build_tables(new_id: NewId) -> Tables:
@@ -42,4 +46,6 @@ def build_tables(new_id: NewId) -> Tables:
         outbox=Outbox(new_id),
         refusals=Refusals(new_id),
         audit=Audit(),
+        approvals=Approvals(new_id),
+        pairing=Pairing(new_id),
     )
