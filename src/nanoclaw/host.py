@@ -31,15 +31,16 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.flow.aftermath import Carrier
+from nanoclaw.flow.asking import AskPeople, build_asked
+from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
-from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
-from nanoclaw.flow.receive import Intake, NobodyAsked, Receiver
+from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
@@ -279,7 +280,8 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog)
     # the data path
     live = LiveRuns()
-    collect = Collect(tables, Requests(tables, {}), means.clock.now_ms)
+    asked = build_asked(means)
+    collect = Collect(tables, Requests(tables, asked.handlers()), means.clock.now_ms)
     starter = Starter(means, parts)
     deliver = Deliver(
         store,
@@ -303,7 +305,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     wake = Wake(means, live, runs, gateway)
     runs.wake = wake.hint
-    groups = AgentGroups(means)
+    chase = Chase(means, asked, channels)
     carrier = Carrier(
         deliver.hint,
         notify.changed,
@@ -312,14 +314,18 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         runs.refresh,
         runs.end_now,
         store.request_scrub,
-        lambda group: supervisor.spawn(groups.scaffold_soon(group), f"scaffold {group}"),
+        lambda group: supervisor.spawn(asked.groups.scaffold_soon(group), f"scaffold {group}"),
+        chase.hint,
     )
     runs.carry = carrier.carry
-    intake = Intake(tables, NobodyAsked(), log)
+    chase.carry = carrier.carry
+    asking = AskPeople(asked)
+    intake = Intake(tables, asking, log)
+    asking.replay_by(intake.take_one)
     receiver = Receiver(
         terminal.name, intake, store, tables, means.clock, log, carry=carrier.carry, reached=means.reached
     )
-    sweep = Sweep(means, live, runs, wake, deliver)
+    sweep = Sweep(means, live, runs, wake, deliver, chase)
     # operators
     started_at = means.clock.now_ms()
     resources = (

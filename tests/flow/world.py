@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import nanoclaw
-from nanoclaw.channels.base import Accepted, Channel, Incoming
+from nanoclaw.channels.base import Accepted, Channel, ClickAnswer, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
 from nanoclaw.flow.aftermath import Aftermath, Carrier
+from nanoclaw.flow.asking import AskPeople, build_asked
+from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
-from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
-from nanoclaw.flow.receive import Intake, NobodyAsked, Receiver
+from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
@@ -69,6 +70,7 @@ class Home:
     clock: ManualClock = field(default_factory=ManualClock)
     channel: ScriptedChannel = field(default_factory=lambda: ScriptedChannel(CHANNEL))
     settings: Settings = field(default_factory=Settings)
+    others: dict[str, ScriptedChannel] = field(default_factory=dict[str, ScriptedChannel])  # by name
     said: int = 0  # messages people wrote, for their platform ids
 
     def config(self) -> Config:
@@ -82,20 +84,21 @@ class Home:
 class Chat:
     """One chat of the scripted platform, with everybody in it."""
 
-    def __init__(self, world: World, name: str, *, is_group: bool) -> None:
+    def __init__(self, world: World, name: str, *, is_group: bool, channel: str = CHANNEL) -> None:
         self._world = world
         self._is_group = is_group
+        self._channel = world.home.others.get(channel, world.channel)
         self.name = name
 
     @property
     def heard(self) -> list[str]:
-        return self._world.channel.heard(self.name)
+        return self._channel.heard(self.name)
 
     async def says(self, text: str, sender: str = OPERATOR, **facts: Any) -> Accepted:
         return (await self.says_at_once(text, sender=sender, **facts))[0]
 
     async def says_at_once(self, *texts: str, sender: str = OPERATOR, **facts: Any) -> list[Accepted]:
-        return await self._world.channel.receive(*(self.message(text, sender, **facts) for text in texts))
+        return await self._channel.receive(*(self.message(text, sender, **facts) for text in texts))
 
     def message(self, text: str, sender: str = OPERATOR, **facts: Any) -> Incoming:
         self._world.home.said += 1
@@ -109,6 +112,9 @@ class Chat:
             sent_at=self._world.clock.now_ms(),
             **facts,
         )
+
+    async def presses(self, label: str, sender: str = OPERATOR, *, text: str = "") -> ClickAnswer:
+        return await self._channel.press(self.name, sender, label, text=text)
 
     async def hears(self, *texts: str) -> None:
         """Wait until the chat has got exactly these texts since it was made."""
@@ -140,10 +146,11 @@ class World:
         watchdog = DiskWatchdog(home.clock, log)
         parts = BoxParts(self.runtime, gateway, interpreter, None, source, Limits(), watchdog)
         starter = Starter(self.means, parts)
-        channels: dict[str, Channel] = {CHANNEL: self.channel}
+        channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
         self.changed: list[str] = []
         notify = Notify(self.store, self.tables, channels, {CHANNEL: self.changed.append}, self.spawn)
-        self.collect = Collect(self.tables, Requests(self.tables, {}), home.clock.now_ms)
+        self.asked = build_asked(self.means)
+        self.collect = Collect(self.tables, Requests(self.tables, self.asked.handlers()), home.clock.now_ms)
         self.deliver = Deliver(
             self.store,
             self.tables,
@@ -167,7 +174,8 @@ class World:
         self.wake = Wake(self.means, self.live, self.runs, gateway)
         self.runs.wake = self.wake.hint
         runs = self.runs
-        self.groups = AgentGroups(self.means)
+        self.groups = self.asked.groups
+        self.chase = Chase(self.means, self.asked, channels)
         self.carrier = Carrier(
             self.deliver.hint,
             notify.changed,
@@ -177,11 +185,16 @@ class World:
             runs.end_now,
             self.store.request_scrub,
             lambda group: self.spawn(self.groups.scaffold_soon(group), f"scaffold {group}"),
+            self.chase.hint,
         )
         runs.carry = self.carrier.carry
-        self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver)
-        self.intake = Intake(self.tables, NobodyAsked(), log)
-        self.channel.connect(self.receiver(self.carrier.carry))
+        self.chase.carry = self.carrier.carry
+        self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver, self.chase)
+        asking = AskPeople(self.asked)
+        self.intake = Intake(self.tables, asking, log)
+        asking.replay_by(self.intake.take_one)
+        for name, channel in {CHANNEL: self.channel, **home.others}.items():
+            channel.connect(self.receiver(self.carrier.carry, name))
 
     def receiver(self, carry: Callable[[Aftermath], None], channel: str = CHANNEL) -> Receiver:
         """A sink as host.py builds it."""

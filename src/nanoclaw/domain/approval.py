@@ -100,7 +100,7 @@ def decide_typed(text: str, cards: Sequence[OpenCard]) -> Typed | Unclear | None
     """Decide whether a message in a chat with open cards answers one; None: it is an ordinary message.
 
     With a card's code (`k3 1`) always. Without it only when the message is exactly an option, one card is open, and
-    it is the last thing that was said there: a `yes` may be meant for the agent, who could have asked for it on purpose.
+    it is the last thing that was said there: a `yes` may be meant for the agent, who could ask for one on purpose.
     """
     text = text.strip()
     if not cards or not text or len(text) > MOST_TYPED:

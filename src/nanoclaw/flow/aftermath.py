@@ -67,6 +67,7 @@ class Carrier:
     end: Callable[[SessionId, RunEnd], None]
     scrub: Callable[[], None]
     scaffold: Callable[[str], None]
+    reach: Callable[[], None]
 
     def carry(self, after: Aftermath) -> None:
         """Give every hint. Never blocks."""
@@ -84,5 +85,7 @@ class Carrier:
             self.scaffold(group)
         for session in after.wake:
             self.wake(session)
+        if after.reach:
+            self.reach()
         if after.scrub:
             self.scrub()

@@ -28,8 +28,8 @@ from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.approvals import Approvals, End
 from nanoclaw.flow.cards import Cards
+from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.requests import Caller, tell_agent
-from nanoclaw.flow.strangers import MakesAgents
 from nanoclaw.store.approvals import NewApproval
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.db import savepoint
@@ -79,7 +79,7 @@ class _CreateAgent(msgspec.Struct, forbid_unknown_fields=True):
 class AgentRequests:
     """Asks approvers for agents. `effects` by action: set by whoever builds the parts."""
 
-    def __init__(self, tables: Tables, approvals: Approvals, cards: Cards, groups: MakesAgents) -> None:
+    def __init__(self, tables: Tables, approvals: Approvals, cards: Cards, groups: AgentGroups) -> None:
         self._tables = tables
         self._approvals = approvals
         self._cards = cards
@@ -119,7 +119,7 @@ class AgentRequests:
                 f"A person is asked (question {approval.code}). You are told when it is decided; do not wait for it."
             )
         else:
-            words = f"Nobody who decides can be reached in a chat now. An operator sees it: `ncl approvals` ({approval.code})."
+            words = f"Nobody who decides can be reached now; an operator sees it in `ncl approvals` ({approval.code})."
         return ToolAnswer("pending", words)
 
     def is_over_limit(self, connection: sqlite3.Connection, whose: tuple[str, str], now: int) -> bool:
@@ -197,8 +197,9 @@ class AgentRequests:
     ) -> str:
         wanted = json.loads(payload)
         parent = self._tables.groups.get(connection, wanted["parent"])
-        child = self._groups.create(connection, wanted["name"], now, after, instructions=wanted["instructions"])
-        self._groups.introduce(connection, parent, child, now, after)
+        groups = self._groups.acting_for(f"user:{by}")
+        child = groups.create(connection, wanted["name"], now, after, instructions=wanted["instructions"])
+        groups.introduce(connection, parent, child, now, after)
         name = self._tables.chats.find_agent_destination(connection, parent.id, child.id)
         return f"{child.name} is there; write to it as `{name}`."
 

@@ -23,10 +23,12 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agent_requests import CREATE_AGENT, AgentRequests
 from nanoclaw.flow.approvals import Answer, Approvals, End
 from nanoclaw.flow.cards import Cards
+from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.means import Means
 from nanoclaw.flow.pairing import Pairing, note_direct_chat
 from nanoclaw.flow.questions import ASK_USER, Questions
 from nanoclaw.flow.requests import Handler
-from nanoclaw.flow.strangers import MakesAgents, Replay, Strangers
+from nanoclaw.flow.strangers import Replay, Strangers
 from nanoclaw.store.chats import Chat
 from nanoclaw.store.defaults import CHANNEL as TERMINAL
 from nanoclaw.store.tables import Tables
@@ -40,6 +42,7 @@ class Asked:
     """The parts that ask people, put together once."""
 
     tables: Tables
+    groups: AgentGroups
     cards: Cards
     approvals: Approvals
     strangers: Strangers
@@ -52,10 +55,12 @@ class Asked:
         return {ASK_USER: self.questions.ask, CREATE_AGENT: self.requests.create_agent}
 
 
-def build_asked(tables: Tables, groups: MakesAgents) -> Asked:
+def build_asked(means: Means) -> Asked:
     """Put the parts together."""
+    tables = means.tables
     cards = Cards(tables)
     approvals = Approvals(tables, cards)
+    groups = AgentGroups(means, approvals.expire_group)
     strangers = Strangers(tables, approvals, cards, groups)
     requests = AgentRequests(tables, approvals, cards, groups)
     questions = Questions(tables, approvals, cards, requests)
@@ -66,7 +71,7 @@ def build_asked(tables: Tables, groups: MakesAgents) -> Asked:
         ApprovalKind.QUESTION: questions.decided,
         ApprovalKind.EGRESS: _not_asked_yet,
     }
-    return Asked(tables, cards, approvals, strangers, requests, questions, Pairing(tables))
+    return Asked(tables, groups, cards, approvals, strangers, requests, questions, Pairing(tables))
 
 
 class AskPeople:

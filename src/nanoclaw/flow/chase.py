@@ -35,13 +35,11 @@ class Unreached:
 class Chase:
     """Follows open questions up."""
 
-    def __init__(
-        self, means: Means, asked: Asked, channels: Mapping[str, Channel], carry: Callable[[Aftermath], None]
-    ) -> None:
+    def __init__(self, means: Means, asked: Asked, channels: Mapping[str, Channel]) -> None:
         self._means = means
         self._asked = asked
         self._channels = channels
-        self._carry = carry
+        self.carry: Callable[[Aftermath], None] = lambda _: None  # set by host.py
         self._reaching = False
         self._next_round = 0.0
 
@@ -128,4 +126,4 @@ class Chase:
     async def _write(self, work: Callable[[sqlite3.Connection, Aftermath, int], None]) -> None:
         now, after = self._means.clock.now_ms(), Aftermath()
         await self._means.store.write(lambda connection: work(connection, after, now))
-        self._carry(after)
+        self.carry(after)

@@ -33,7 +33,7 @@ MOST_TITLE = 100
 MOST_QUESTION = 2_000
 MOST_SECONDS = 3_600
 DEFAULT_SECONDS = 300
-NO_CHAT = "There is no chat to ask in: this work came from another agent or from the host. Decide yourself, or say what you need to know."
+NO_CHAT = "There is no chat to ask in: this work came from another agent or the host. Say in your answer what is open."
 TIMED_OUT = "Nobody has answered yet. Go on without it; an answer that comes later is told to you."
 
 

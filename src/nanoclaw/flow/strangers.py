@@ -14,7 +14,6 @@ import json
 import sqlite3
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Protocol
 
 from nanoclaw.channels.base import Accepted, Incoming
 from nanoclaw.domain.approval import STRANGER_LIFE_MS, ApprovalKind, ApprovalState
@@ -27,6 +26,7 @@ from nanoclaw.flow.admit import Sender
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.approvals import Approvals, End
 from nanoclaw.flow.cards import Cards
+from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.store.approvals import NewApproval
 from nanoclaw.store.chats import ALWAYS, Chat, WiringRules
 from nanoclaw.store.groups import AgentGroup
@@ -50,33 +50,10 @@ CROWDED = Deny("too_many_open", "Too many people wait for an answer here. Please
 Replay = Callable[[sqlite3.Connection, str, Incoming, Aftermath, int], Accepted]
 
 
-class MakesAgents(Protocol):
-    """What makes an agent group (flow/groups.py)."""
-
-    def create(
-        self,
-        connection: sqlite3.Connection,
-        name: str,
-        now: int,
-        after: Aftermath,
-        *,
-        folder: str | None = None,
-        instructions: str = "",
-    ) -> AgentGroup:
-        """Make an agent group. Raises Refused."""
-        ...
-
-    def introduce(
-        self, connection: sqlite3.Connection, first: AgentGroup, second: AgentGroup, now: int, after: Aftermath
-    ) -> None:
-        """Let two agents write to each other; the second knows the first as `parent`."""
-        ...
-
-
 class Strangers:
     """Asks about unknown senders and chats. `replay` takes a held message once more."""
 
-    def __init__(self, tables: Tables, approvals: Approvals, cards: Cards, groups: MakesAgents) -> None:
+    def __init__(self, tables: Tables, approvals: Approvals, cards: Cards, groups: AgentGroups) -> None:
         self._tables = tables
         self._approvals = approvals
         self._cards = cards
@@ -174,7 +151,7 @@ class Strangers:
             self._tables.chats.deny(connection, channel, incoming.chat_id, now, is_group=incoming.is_group)
             return "Nobody answers in that chat, and nobody is asked again."
         if end.option == NEW_AGENT:
-            group = self._groups.create(connection, end.text, now, after)
+            group = self._groups.acting_for(f"user:{end.by}").create(connection, end.text, now, after)
         else:
             group = self._tables.groups.get(connection, end.option.value.removeprefix(CONNECT))
             if group.archived_at is not None:

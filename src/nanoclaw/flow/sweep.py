@@ -16,6 +16,7 @@ from pathlib import Path
 from nanoclaw.config import Settings
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import StoreFull
+from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
@@ -64,12 +65,15 @@ def decide_eviction(runs: list[RunView], free_mb: int | None, floor_mb: int) -> 
 class Sweep:
     """The repairing look behind every hint."""
 
-    def __init__(self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver) -> None:
+    def __init__(
+        self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver, chase: Chase
+    ) -> None:
         self._means = means
         self._live = live
         self._runs = runs
         self._wake = wake
         self._deliver = deliver
+        self._chase = chase
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look once a second until `stop` is set."""
@@ -91,6 +95,7 @@ class Sweep:
         for session in await means.store.read(lambda connection: means.tables.sessions.list_due(connection, now_ms)):
             self._wake.hint(session)
         await self._deliver.look()
+        await self._chase.look()
         runs = [run for run in self._live if run.ending is None]
         for run in runs:
             self._look_at(run)

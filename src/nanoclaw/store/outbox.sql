@@ -118,6 +118,7 @@ UPDATE outbox SET edits = NULL WHERE edits IN (SELECT value FROM json_each(:ids)
 
 -- name: remove_deliveries!
 DELETE FROM outbox WHERE id IN (SELECT value FROM json_each(:ids));
+
 -- name: list_cards
 -- the cards of a question that somebody has got or will get, and those that failed
 SELECT id, session_id, run, messaging_group_id, thread_id, user_id, state FROM outbox

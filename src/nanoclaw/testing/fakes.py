@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from nanoclaw.channels.base import Accepted, Incoming, Outgoing, Receipt, Sink
+from nanoclaw.channels.base import Accepted, Click, ClickAnswer, Incoming, Outgoing, Receipt, Sink
 from nanoclaw.errors import PlatformError
 from nanoclaw.gateway.client import Grant
 
@@ -55,7 +55,10 @@ class _Trouble:
 
 
 class ScriptedChannel:
-    """A chat platform (channels/base.Channel) that remembers what it was sent and fails as it is told."""
+    """A chat platform (channels/base.Channel) with buttons, whose messages can be changed.
+
+    It remembers what it was sent and fails as it is told.
+    """
 
     def __init__(self, name: str = "scripted") -> None:
         self._name = name
@@ -65,6 +68,7 @@ class ScriptedChannel:
         self.asked: list[Outgoing] = []  # everything it was asked to send, each time
         self.sent: list[Outgoing] = []
         self.typed: list[tuple[str, bool]] = []
+        self._shown: dict[str, Outgoing] = {}  # by platform id: what people see, in order
 
     @property
     def name(self) -> str:
@@ -94,6 +98,22 @@ class ScriptedChannel:
             raise RuntimeError("the channel has no sink yet: call connect() or run()")
         return await self._sink.accept(batch, cursor)
 
+    async def press(self, chat_id: str, sender: str, label: str, *, text: str = "") -> ClickAnswer:
+        """Press the button with this label on the last card of a chat that had one, whatever became of it since."""
+        if self._sink is None:
+            raise RuntimeError("the channel has no sink yet: call connect() or run()")
+        for card in reversed([sent.card for sent in self.sent if sent.chat_id == chat_id and sent.card is not None]):
+            for option in card.options:
+                if option.label == label:
+                    click = Click(chat_id, sender, sender.title(), card.approval, option.value, text)
+                    return await self._sink.click(click)
+        raise AssertionError(f"no card of {chat_id} has a button {label!r}")
+
+    def buttons(self, chat_id: str) -> list[str]:
+        """Return the labels of every button that people see in a chat now."""
+        cards = [shown.card for shown in self._shown.values() if shown.chat_id == chat_id and shown.card is not None]
+        return [option.label for card in cards for option in card.options]
+
     def fail(self, chat_id: str, times: int, *, retry_after_seconds: float | None = None) -> None:
         """Fail the next `times` sends to a chat in a way that may pass."""
         error = PlatformError("the platform is not reachable", retry_after_seconds=retry_after_seconds)
@@ -119,19 +139,41 @@ class ScriptedChannel:
         if trouble.errors:
             raise trouble.errors.popleft()
         self.sent.append(outgoing)
+        if outgoing.edits in self._shown:
+            self._shown[outgoing.edits] = outgoing
+            return Receipt(outgoing.edits)
         self._count += 1
-        return Receipt(f"{self._name}-{self._count}")
+        receipt = Receipt(f"{self._name}-{self._count}")
+        self._shown[receipt.platform_id] = outgoing
+        return receipt
 
     async def typing(self, chat_id: str, thread_id: str | None, active: bool) -> None:
         """Remember the typing indicator."""
         self.typed.append((chat_id, active))
 
     def heard(self, chat_id: str) -> list[str]:
-        """Return the texts a chat has got, oldest first."""
-        return [outgoing.text for outgoing in self.sent if outgoing.chat_id == chat_id]
+        """Return the texts that people see in a chat, oldest first."""
+        return [shown.text for shown in self._shown.values() if shown.chat_id == chat_id]
 
     def _trouble(self, chat_id: str) -> _Trouble:
         return self._troubles.setdefault(chat_id, _Trouble())
+
+
+class OpeningChannel(ScriptedChannel):
+    """A platform that lets us write first (channels/base.OpensDirectChats), unless `closed` to a handle."""
+
+    def __init__(self, name: str = "opening") -> None:
+        super().__init__(name)
+        self.opened: list[str] = []  # each try
+        self.closed: set[str] = set()
+        self.is_down = False
+
+    async def open_direct_chat(self, handle: str) -> str | None:
+        """Return the direct chat `dm-<handle>`. Raises PlatformError while the platform is down."""
+        self.opened.append(handle)
+        if self.is_down:
+            raise PlatformError("the platform is not reachable")
+        return None if handle in self.closed else f"dm-{handle}"
 
 
 class RecordingGateway:
