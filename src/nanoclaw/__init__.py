@@ -34,6 +34,8 @@ the central store
   store/groups.py                     Agent groups and their sandbox config
   store/chats.py                      Chats, their wirings, and where agents may send
   store/sessions.py                   Sessions and their one live run, with its fence
+  store/approvals.py                  Questions put to people: opened once for a subject, answered once, each expires
+  store/pairing.py                    Pairing codes: whoever writes one in a direct chat is that user there
   store/inbound.py                    The ledger of everything accepted, and the channels' cursors
   store/inbox.py                      What waits for agents: claims with attempt and fence
   store/outbox.py                     Deliveries, in order per session and address, until sent or given up
@@ -66,10 +68,18 @@ the data path, in the order of a message
   flow/groups.py                      The life of agent groups: made, introduced, put away, brought back, erased
   flow/purge.py                       Erases an archived agent group: rows in small transactions, then folders
   flow/requests.py                    What an agent asks of the host, handed to whoever can answer, by name
+  flow/cards.py                       A question goes to whoever may answer it, its end to everybody who got it
+  flow/approvals.py                   A question is put to people, answered once by one who may, and ends visibly
+  flow/strangers.py                   Whether an unknown sender may write, and which agent an unknown chat belongs to
+  flow/agent_requests.py              What an agent may not do by itself is done when a person says yes
+  flow/questions.py                   What an agent asks the person it works for, with options to choose from
+  flow/pairing.py                     Whoever writes a code in a direct chat is from then on the user it was made for
+  flow/asking.py                      The one door to everything that is asked of people, and to their answers
   flow/end.py                         A run that is over is drained, settled and removed
   flow/deliver.py                     What agents said goes to their chats, in order per lane, lanes side by side
   flow/notify.py                      Tells channels that something of a chat changed, and whether its agent is at work
   flow/sweep.py                       Once a second, what the hints may have missed, and what no hint tells
+  flow/chase.py                       What becomes of questions by time, and of cards that have found nobody
   flow/lifetime.py                    What a host does to the path before its first look and after its last message
   flow/means.py                       What every stage of a run is given
   flow/spawn.py                       How a stage starts work that outlives its call

@@ -313,13 +313,13 @@ async def test_a_refused_sender_leaves_no_byte_but_is_counted_and_audited(tmp_pa
     assert b"mallory" in everything and b"swordfish" not in everything
 
 
-async def test_a_chat_without_an_agent_is_refused_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
+async def test_a_chat_without_an_agent_is_refused_while_somebody_is_asked_about_it(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         chat = await world.chat()
         chat.name = "elsewhere"
-        assert (await chat.says("hello?")).refused == "No agent is connected to this chat."
+        assert (await chat.says("hello?")).reason == "unknown_chat_asked"
         assert await world.outcomes() == []
-        assert await world.rows("SELECT chat, reason FROM refusals") == [("elsewhere", "no_agent_wired")]
+        assert await world.rows("SELECT reason FROM refusals") == [("unknown_chat_asked",)]
 
 
 async def test_the_gateway_knows_a_turn_from_claim_to_end_and_whom_it_is_charged_to(tmp_path: Path) -> None:
