@@ -40,6 +40,7 @@ the central store
   store/inbox.py                      What waits for agents: claims with attempt and fence
   store/outbox.py                     Deliveries, in order per session and address, until sent or given up
   store/refusals.py                   Who was refused where and why, counted; never their words
+  store/listings.py                   What `ncl` lists, shows and finds, over every table; writes nothing
   store/audit.py                      What the host decided, chained by hash so that an edit shows
 
 in from the chat, out to the chat
@@ -159,17 +160,36 @@ the host
 
 for operators
   admin/server.py                     The admin socket of a host: `run/ncl.sock`, 0600, for root and the host's own user
-  admin/access.py                     Who may use the admin socket
+  admin/access.py                     Who may use `ncl`: on the socket by the kernel's word, in a box by one table
+  admin/verb.py                       What `ncl` can do, as data: nouns, their verbs, what each verb is given
+  admin/nouns/agents.py               What `ncl` can do with assistants: groups, sessions, destinations, tasks
+  admin/nouns/chats.py                What `ncl` can do with chats: messaging-groups, wirings, messages, ...
+  admin/nouns/people.py               What `ncl` can do with people: users, roles, members, approvals
+  admin/nouns/host.py                 What `ncl` can do with the host: host, audit
+  admin/catalog.py                    Every noun of `ncl`, and where a verb is found by its words
   admin/request.py                    What is asked over the admin socket, and what comes back
-  admin/table.py                      What a resource answers: rows under named columns, printed for people or as JSON
+  admin/call.py                       A request that was checked against the table, and who asks
+  admin/table.py                      What a verb answers: rows under named columns, printed for people or as JSON
+  admin/desk.py                       Every verb of `ncl` and what carries it out
+  admin/find.py                       What somebody calls a thing: id, beginning of an id, or name, among what they see
+  admin/resources/parts.py            What the verbs that change something are given, and how a change is written down
+  admin/resources/lists.py            Every `list` and `get`
+  admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
+  admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
+  admin/resources/chats.py            `ncl messaging-groups`: chats made known, changed, forgotten
+  admin/resources/wirings.py          `ncl wirings`: which chat wakes which assistant, and when
+  admin/resources/destinations.py     `ncl destinations`: where assistants may send
+  admin/resources/people.py           `ncl users`: people and their identities on the channels
+  admin/resources/rights.py           `ncl roles` and `ncl members`: who may decide, and whom an assistant knows
   admin/resources/audit.py            `ncl audit`: what the host decided, from the store's hash chain
-  admin/resources/groups.py           `ncl groups`: the assistants of this home
   admin/resources/host.py             `ncl host`: how the host is, and asking it to stop
   admin/resources/messages.py         `ncl messages trace ID`: what became of a message
-  admin/resources/sessions.py         `ncl sessions`: an assistant in a chat, and whether a sandbox runs for it
+  admin/words.py                      What an agent types after `ncl` in its box, and the help it gets
   admin/offline.py                    The same answers while no host runs: the store's file is read directly, read-only
   admin/client.py                     Asks a host over its admin socket; blocking, for commands
-  admin/cli.py                        The entry of `ncl`
+  admin/cli.py                        The entry of `ncl`: click commands made from the table of verbs
+  admin/isolation.py                  The question behind every wiring: may anything of one chat come up in another?
+  admin/completion.py                 Completion of commands, options, ids and names in bash, zsh and fish
   admin/ask.py                        Asks the host, or the store's file when no host runs; prints what comes back
   admin/command_line.py               Runs a command of ours: exit codes, and errors in plain words on stderr
 

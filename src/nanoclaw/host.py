@@ -17,12 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from nanoclaw.admin.resources.audit import AuditResource
-from nanoclaw.admin.resources.groups import GroupsResource
-from nanoclaw.admin.resources.host import HostFacts, HostResource
-from nanoclaw.admin.resources.messages import MessagesResource
-from nanoclaw.admin.resources.sessions import SessionsResource
-from nanoclaw.admin.server import AdminServer
+from nanoclaw.admin.desk import Desk, Hands
+from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
@@ -328,21 +325,19 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     sweep = Sweep(means, live, runs, wake, deliver, chase)
     # operators
     started_at = means.clock.now_ms()
-    resources = (
-        GroupsResource(store.read, tables.groups),
-        SessionsResource(store.read, tables),
-        MessagesResource(store.read, tables),
-        AuditResource(store.read, tables.audit),
-        HostResource(
-            store.read,
-            tables,
-            str(config.paths.home),
-            lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
-            supervisor.request_stop,
-        ),
+    hands = Hands(
+        groups,
+        (terminal.name, operator.handle),
+        lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
+        supervisor.request_stop,
     )
     admin = AdminServer(
-        config.paths.admin_socket, resources, config.uid, log, lambda work: supervisor.spawn(work, "admin client")
+        config.paths.admin_socket,
+        Desk(tables, str(config.paths.home), hands),
+        Back(store, tables, means.clock, carrier.carry),
+        config.uid,
+        log,
+        lambda work: supervisor.spawn(work, "admin client"),
     )
     return Host(
         means,

@@ -15,17 +15,18 @@ import pytest
 
 from nanoclaw.admin.access import decide_access
 from nanoclaw.admin.client import ask_host
-from nanoclaw.admin.offline import FileReader, ask_file
+from nanoclaw.admin.desk import Desk, Hands
+from nanoclaw.admin.offline import ask_file
 from nanoclaw.admin.request import Reply, Request
-from nanoclaw.admin.resources.host import HostFacts, HostResource
-from nanoclaw.admin.resources.messages import MessagesResource
-from nanoclaw.admin.resources.sessions import SessionsResource
-from nanoclaw.admin.server import AdminServer
+from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.admin.table import Table, format_facts, format_table, format_time, to_json
 from nanoclaw.clock import SystemClock
-from nanoclaw.config import Paths
+from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.verdict import Allow, Deny
 from nanoclaw.errors import OperatorError, Refused
+from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.means import Means
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.store.db import open_connection
@@ -33,6 +34,7 @@ from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.inbound import NewInbound
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import Tables, build_tables
+from nanoclaw.supervise import ThreadBlocking
 
 T = TypeVar("T")
 
@@ -80,17 +82,22 @@ def message_of(paths: Paths) -> str:
 
 @asynccontextmanager
 async def serve(paths: Paths, host_uid: int = 0, stopped: Callable[[], None] = lambda: None) -> AsyncIterator[None]:
-    read, tables = FileReader(paths.database), build_tables(UlidSource(SystemClock()))
-    facts = HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1)
-    host = HostResource(read, tables, str(paths.home), lambda: facts, stopped)
+    tables = build_tables(UlidSource(SystemClock()))
+    store = open_store(paths.database, 0)
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
 
-        def spawn(work: Coroutine[Any, Any, None]) -> object:
-            return group.create_task(work)
+        def spawn(work: Coroutine[Any, Any, None], name: str = "") -> None:
+            group.create_task(work)
 
-        resources = (host, MessagesResource(read, tables), SessionsResource(read, tables))
-        server = AdminServer(paths.admin_socket, resources, host_uid, open_log(stream=StringIO()), spawn)
+        log = open_log(stream=StringIO())
+        config = Config(paths, Settings(), "0badcafe", "UTC", "root", 0)
+        means = Means(config, store, tables, SystemClock(), log, spawn, ThreadBlocking(), lambda point: None)
+        facts = HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1)
+        hands = Hands(AgentGroups(means), ("terminal", "uid:0"), lambda: facts, stopped)
+        back = Back(store, tables, SystemClock(), lambda after: None)
+        desk = Desk(tables, str(paths.home), hands)
+        server = AdminServer(paths.admin_socket, desk, back, host_uid, log, spawn)
         running = group.create_task(server.run(stop))
         async with asyncio.timeout(5):
             while not paths.admin_socket.is_socket() and not running.done():
@@ -100,6 +107,7 @@ async def serve(paths: Paths, host_uid: int = 0, stopped: Callable[[], None] = l
             yield
         finally:
             stop.set()
+    store.close()
 
 
 async def ask(paths: Paths, request: Request) -> Table:
@@ -108,7 +116,6 @@ async def ask(paths: Paths, request: Request) -> Table:
     return table
 
 
-@pytest.mark.blocks_loop("the reader of commands works inline, on a file of this test")
 async def test_status_and_trace_are_answered_over_the_socket(paths: Paths) -> None:
     async with serve(paths):
         assert stat.S_IMODE(paths.admin_socket.stat().st_mode) == 0o600

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 
 import click
 
 from nanoclaw.admin.client import ask_host
-from nanoclaw.admin.offline import ask_file
 from nanoclaw.admin.request import Request
 from nanoclaw.admin.table import Table, format_facts, format_table, to_json
 from nanoclaw.config import Config, Paths
@@ -25,7 +26,9 @@ def json_option(body: Body) -> Body:
 def ask(paths: Paths, request: Request) -> tuple[Table, bool]:
     """Return an answer and whether a running host gave it; without one the store's file is read."""
     table = ask_host(paths.admin_socket, request)
-    return (ask_file(paths, request), False) if table is None else (table, True)
+    if table is not None:
+        return table, True
+    return import_module("nanoclaw.admin.offline").ask_file(paths, request), False  # the store is slow to import
 
 
 def show_answer(config: Config, request: Request, *, as_json: bool, facts: bool = False) -> Table:
@@ -42,7 +45,10 @@ def show_table(table: Table, timezone: str, *, as_json: bool, facts: bool = Fals
     if as_json:
         print(to_json(table))
     else:
-        print(format_facts(table, timezone) if facts else format_table(table, timezone))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(format_facts(table, timezone) if facts else format_table(table, timezone, width))
+    if table.note:
+        print(table.note, file=sys.stderr)
 
 
 def say_down() -> None:

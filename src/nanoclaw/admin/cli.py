@@ -1,15 +1,23 @@
-"""The entry of `ncl`: one group a resource, answered by the host, else by the store's file."""
+"""The entry of `ncl`: click commands made from the table of verbs; a noun's are made when it is asked for."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
-from nanoclaw.admin.ask import json_option, show_answer
+from nanoclaw.admin.ask import show_answer
+from nanoclaw.admin.catalog import NOUNS
 from nanoclaw.admin.command_line import run_command
-from nanoclaw.admin.request import Request
+from nanoclaw.admin.completion import completion_of, make_completion
+from nanoclaw.admin.isolation import ask_isolation
+from nanoclaw.admin.request import Given, Request
+from nanoclaw.admin.verb import Access, Kind, Noun, Value, Verb
 from nanoclaw.config import load_config
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+LAST = "Every verb has --help; those that show something have --json: one array."
 
 
 def main() -> int:
@@ -17,84 +25,126 @@ def main() -> int:
     return run_command(ncl, "ncl", sys.argv[1:])
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Nouns(click.Group):
+    """The nouns of the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the nouns in the order of the table."""
+        return [*(noun.name for noun in NOUNS), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Make a noun's commands."""
+        noun = next((noun for noun in NOUNS if noun.name == cmd_name), None)
+        return super().get_command(ctx, cmd_name) if noun is None else build_noun(noun)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of nouns."""
+        with formatter.section("Resources"):
+            formatter.write_dl([(noun.name, noun.words) for noun in NOUNS])
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self.commands[name].get_short_help_str(80)) for name in self.commands])
+
+
+@click.group(cls=Nouns, commands=[make_completion("ncl")], context_settings=CONTEXT, epilog=LAST)
 @click.version_option(package_name="nanoclaw", message="ncl %(version)s")
 def ncl() -> None:
-    """Look at what a host holds, and change it: `ncl RESOURCE VERB [ID]`."""
+    """Look at what a host holds, and change it: `ncl RESOURCE VERB [ID]`.
+
+    An ID may be the beginning of one, or a name: `ncl groups get andy`.
+    """
 
 
-@ncl.group("groups")
-def groups() -> None:
-    """Agent groups: assistants, each with a folder, a memory and a sandbox of its own."""
+def build_noun(noun: Noun) -> click.Group:
+    """Return the commands of a noun; a verb of two words lies in a group below it."""
+    top = click.Group(noun.name, help=noun.words, context_settings=CONTEXT)
+    for verb in noun.verbs:
+        first, _, second = verb.name.partition(" ")
+        if not second:
+            top.add_command(build_verb(noun, verb, first))
+            continue
+        below = top.commands.get(first)
+        if not isinstance(below, click.Group):
+            below = click.Group(first, help=f"The {first} of one of the {noun.name}.", context_settings=CONTEXT)
+            top.add_command(below)
+        below.add_command(build_verb(noun, verb, second))
+    return top
 
 
-@groups.command("list")
-@json_option
-def list_groups(as_json: bool) -> int:
-    """List the assistants."""
-    return _show(Request("groups", "list"), as_json=as_json)
+def build_verb(noun: Noun, verb: Verb, name: str) -> click.Command:
+    """Return the command of a verb."""
+
+    def run(as_json: bool = False, yes: bool = False, **given: Any) -> int:
+        request = Request(noun.name, verb.name, _target(verb, given), _flags(verb, given))
+        if verb.confirm and not yes and (not verb.confirm_when or verb.confirm_when in request.flags):
+            click.confirm(f"{request.id}: {verb.confirm}" if request.id else verb.confirm, abort=True, err=True)
+        config = load_config()
+        if verb.name == "create" and noun.name == "wirings" and not as_json:
+            request = ask_isolation(config.paths, request)
+        show_answer(config, request, as_json=as_json, facts=verb.single)
+        return 0
+
+    parameters: list[click.Parameter] = []
+    if verb.target is not None:
+        parameters += _target_parameters(verb.target)
+    parameters += [_option(value) for value in verb.options]
+    if verb.confirm:
+        parameters.append(click.Option(["--yes", "-y"], is_flag=True, help="Do not ask first."))
+    parameters.append(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON: one array."))
+    notes = [verb.words, verb.details, "" if verb.access is Access.READ else "Needs a running host."]
+    text = "\n\n".join(note for note in notes if note)
+    return click.Command(name, params=parameters, callback=run, help=text, short_help=verb.words)
 
 
-@ncl.group("sessions")
-def sessions() -> None:
-    """Sessions: an assistant in a chat."""
+def _target_parameters(value: Value) -> list[click.Parameter]:
+    """The target is written without its name; `--id ID`, as NanoClaw v2 has it, is understood too."""
+    names = [f"--{value.name}", f"named_{_key(value)}"]
+    return [
+        click.Argument([_key(value)], required=False, shell_complete=completion_of(value)),
+        click.Option(names, hidden=True),
+    ]
 
 
-@sessions.command("list")
-@json_option
-def list_sessions(as_json: bool) -> int:
-    """List the sessions, and whether a sandbox runs for them."""
-    return _show(Request("sessions", "list"), as_json=as_json)
+def _option(value: Value) -> click.Option:
+    kind: click.ParamType[Any] = click.STRING
+    if value.kind is Kind.CHOICE:
+        kind = click.Choice(value.choices)
+    elif value.kind is Kind.INTEGER:
+        kind = click.IntRange(value.least, value.most)
+    return click.Option(
+        [f"--{value.name}", _key(value)],
+        type=None if value.kind is Kind.FLAG else kind,
+        is_flag=value.kind is Kind.FLAG,
+        multiple=value.repeated,
+        required=value.required,
+        default=value.default if value.default is not None else None,
+        show_default=value.default is not None,
+        help=value.words,
+        shell_complete=completion_of(value) if value.refers else None,
+    )
 
 
-@ncl.group("messages")
-def messages() -> None:
-    """Messages that were accepted."""
+def _target(verb: Verb, given: dict[str, Any]) -> str | None:
+    if verb.target is None:
+        return None
+    key = _key(verb.target)
+    target = given.get(key) if given.get(key) is not None else given.get(f"named_{key}")
+    if target is None and verb.target.required:
+        raise click.UsageError(f"Missing argument '{verb.target.name.upper()}'. {verb.target.words}")
+    return target
 
 
-@messages.command("trace")
-@click.argument("message")
-@json_option
-def trace_message(message: str, as_json: bool) -> int:
-    """Show what became of MESSAGE (its id, or the beginning of it)."""
-    return _show(Request("messages", "trace", message), as_json=as_json)
+def _flags(verb: Verb, given: dict[str, Any]) -> dict[str, Given]:
+    flags: dict[str, Given] = {}
+    for value in verb.options:
+        raw = given.get(_key(value))
+        if raw is None or raw is False or raw == ():
+            continue
+        flags[value.name] = "true" if raw is True else [str(part) for part in raw] if value.repeated else str(raw)
+    return flags
 
 
-@ncl.group("audit")
-def audit() -> None:
-    """What the host decided. `nanoclaw audit` shows the gateway's part too."""
-
-
-@audit.command("list")
-@click.option("--limit", "-n", type=click.IntRange(1, 10_000), default=50, show_default=True, help="The newest N.")
-@json_option
-def list_audit(limit: int, as_json: bool) -> int:
-    """List the newest entries, oldest first."""
-    return _show(Request("audit", "list", flags={"limit": str(limit)}), as_json=as_json)
-
-
-@ncl.group("host")
-def host() -> None:
-    """The host itself."""
-
-
-@host.command("status")
-@json_option
-def show_status(as_json: bool) -> int:
-    """Show how it is."""
-    return _show(Request("host", "status"), as_json=as_json, facts=True)
-
-
-@host.command("stop")
-@json_option
-def stop(as_json: bool) -> int:
-    """Ask it to stop, without waiting for it (`nanoclaw stop` waits)."""
-    return _show(Request("host", "stop"), as_json=as_json)
-
-
-def _show(request: Request, *, as_json: bool, facts: bool = False) -> int:
-    show_answer(load_config(), request, as_json=as_json, facts=facts)
-    return 0
+def _key(value: Value) -> str:
+    return value.name.replace("-", "_")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The admin socket of a host: `run/ncl.sock`, 0600, for root and the host's own user.
 
-In: request lines. Out: one reply line each. Writes: nothing itself; a resource may.
-Never: answers somebody else (access.py decides), runs a verb that its resource does not name.
+In: request lines. Out: one reply line each. Writes: what the desk does, in a transaction; `audit` (who was refused).
+Never: answers somebody else (access.py decides), runs what the table of verbs does not have.
 Fails: a plain sentence in the reply; the connection of a peer that is denied is closed after it.
 """
 
@@ -10,29 +10,51 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
+from sqlite3 import Connection
 from typing import Any
 
 import msgspec
 
 from nanoclaw.admin.access import decide_access, find_peer_uid
-from nanoclaw.admin.request import LINE_BYTES, Reply, Request, Resource
-from nanoclaw.domain.verdict import Allow
+from nanoclaw.admin.call import OPERATOR, Call, check_request
+from nanoclaw.admin.desk import Desk
+from nanoclaw.admin.request import LINE_BYTES, Reply, Request
+from nanoclaw.admin.table import Table
+from nanoclaw.admin.verb import Access
+from nanoclaw.clock import Clock
+from nanoclaw.domain.verdict import Allow, Deny, Verdict
 from nanoclaw.errors import NanoClawError, OperatorError
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.log import Log
+from nanoclaw.store.audit import Entry
+from nanoclaw.store.db import Store
+from nanoclaw.store.tables import Tables
 
 IDLE_SECONDS = 30.0
 
 Spawn = Callable[[Coroutine[Any, Any, None]], object]
 
 
+@dataclass(frozen=True, slots=True)
+class Back:
+    """What is behind the desk: the store, and how an aftermath is carried out."""
+
+    store: Store
+    tables: Tables
+    clock: Clock
+    carry: Callable[[Aftermath], None]
+
+
 class AdminServer:
     """A service: serves until `stop` is set; connections go through `spawn`."""
 
-    def __init__(self, path: Path, resources: Sequence[Resource], host_uid: int, log: Log, spawn: Spawn) -> None:
+    def __init__(self, path: Path, desk: Desk, back: Back, host_uid: int, log: Log, spawn: Spawn) -> None:
         self._path = path
-        self._resources = {resource.name: resource for resource in resources}
+        self._desk = desk
+        self._back = back
         self._host_uid = host_uid
         self._log = log
         self._spawn = spawn
@@ -57,21 +79,38 @@ class AdminServer:
 
     async def answer(self, request: Request) -> Reply:
         """Answer one request of somebody who may ask."""
-        resource = self._resources.get(request.resource)
-        if resource is None or request.verb not in resource.verbs:
-            known = ", ".join(f"{known.name} {'|'.join(known.verbs)}" for known in self._resources.values())
-            return Reply(ok=False, error=f"There is no `ncl {request.resource} {request.verb}`. There is: {known}")
         try:
-            return Reply(ok=True, table=await resource.answer(request))
-        except NanoClawError as error:
+            call = check_request(request, OPERATOR, self._back.clock.now_ms())
+            table = await self._carry_out(call)
+            await self._desk.finish(call, table)
+        except (NanoClawError, OSError) as error:  # OSError: the disk below a folder that is erased
             return Reply(ok=False, error=str(error))
+        return Reply(ok=True, table=table)
+
+    async def _carry_out(self, call: Call) -> Table:
+        after = Aftermath()
+
+        def work(connection: Connection) -> Table:
+            return self._desk.run(connection, call, after)
+
+        if call.verb.access is not Access.WRITE:
+            return await self._back.store.read(work)
+        table = await self._back.store.write(work)
+        self._back.carry(after)
+        return table
+
+    async def _refuse(self, uid: int | None, verdict: Verdict) -> None:
+        self._log.warning("admin.denied", uid=uid if uid is not None else "unknown")
+        reason = verdict.reason if isinstance(verdict, Deny) else ""
+        entry = Entry(self._back.clock.now_ms(), "ncl.refused", f"uid:{uid}", "", "deny", reason)
+        await self._back.store.write(lambda connection: self._back.tables.audit.append(connection, entry))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         uid = find_peer_uid(writer.get_extra_info("socket"))
         verdict = decide_access(uid, self._host_uid)
         try:
             if not isinstance(verdict, Allow):
-                self._log.warning("admin.denied", uid=uid if uid is not None else "unknown")
+                await self._refuse(uid, verdict)
                 writer.write(_encode(Reply(ok=False, error="Only root and the host's user may ask.")))
                 return
             async with asyncio.timeout(IDLE_SECONDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -12,24 +13,71 @@ from nanoclaw.channels.plain_text import one_line
 
 Cell = str | int | bool | None
 CELL_CHARACTERS = 100
+GAP = 2  # blanks between columns
+SHORTEST = 10  # a column is not cut below this
 
 
 class Table(msgspec.Struct, frozen=True):
-    """Rows of as many cells as there are columns. A column named `at` or `..._at` holds epoch milliseconds."""
+    """Rows of as many cells as there are columns. A column named `at` or `..._at` holds epoch milliseconds.
+
+    `note` is for the person who asked; columns in `hidden` are left out of a table for people, never of JSON.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+    hidden: tuple[str, ...] = ()
 
 
-def format_table(table: Table, timezone: str) -> str:
-    """Return a table for people: aligned columns, times in `timezone`, nothing that a terminal obeys."""
+def format_table(table: Table, timezone: str, width: int | None = None) -> str:
+    """Return a table for people: aligned columns, times in `timezone`, nothing that a terminal obeys.
+
+    Within `width` columns of a terminal the longest cells are cut.
+    """
     if not table.rows:
         return "(nothing)"
-    names = [name.removesuffix("_at").replace("_", " ") for name in table.columns]
-    lines = [names] + [_cells(table, row, timezone) for row in table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    aligned = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
-    return "\n".join("  ".join(cells).rstrip() for cells in aligned)
+    shown = [number for number, name in enumerate(table.columns) if name not in table.hidden]
+    names = [table.columns[number].removesuffix("_at").replace("_", " ") for number in shown]
+    cells = [_cells(table, row, timezone) for row in table.rows]
+    lines = [names, *([line[number] for number in shown] for line in cells)]
+    widths = [max(cell_width(line[column]) for line in lines) for column in range(len(names))]
+    if width is not None:
+        widths = _fit(widths, width - GAP * (len(widths) - 1))
+    aligned = ([_pad(cell, most) for cell, most in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join((" " * GAP).join(line).rstrip() for line in aligned)
+
+
+def cell_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_character_width(character) for character in text)
+
+
+def _character_width(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Cf", "Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _fit(widths: list[int], room: int) -> list[int]:
+    """Take from the widest column until all fit, or all are short."""
+    fitted = list(widths)
+    while sum(fitted) > room and max(fitted) > SHORTEST:
+        fitted[fitted.index(max(fitted))] -= 1
+    return fitted
+
+
+def _pad(cell: str, width: int) -> str:
+    if cell_width(cell) <= width:
+        return cell + " " * (width - cell_width(cell))
+    kept, used = "", 0
+    for character in cell:
+        used += _character_width(character)
+        if used > width - 1:
+            break
+        kept += character
+    return kept + "…" + " " * (width - 1 - cell_width(kept))
 
 
 def format_facts(table: Table, timezone: str) -> str:

@@ -250,6 +250,45 @@ class Chats:
         rows = self._sql.rows(connection, "list_destinations", agent_group_id=agent_group)
         return [Destination(row["local_name"], row["target_type"], row["display_name"]) for row in rows]
 
+    def set_policy(self, connection: sqlite3.Connection, chat: str, policy: UnknownSenderPolicy) -> None:
+        """Set what becomes of strangers' messages."""
+        self._sql.change(connection, "set_policy", id=chat, unknown_sender_policy=policy)
+
+    def set_denied(self, connection: sqlite3.Connection, chat: str, at: int | None) -> None:
+        """Refuse a chat for good, or (None) no longer."""
+        self._sql.change(connection, "set_denied", id=chat, denied_at=at)
+
+    def remove(self, connection: sqlite3.Connection, chat: str) -> tuple[bool, list[str]]:
+        """Forget a chat. Returns whether its row went too (not while messages of it are kept), and who sent there."""
+        senders = [str(row["agent_group_id"]) for row in self._sql.rows(connection, "list_senders", id=chat)]
+        self._sql.change(connection, "remove_wirings_of", id=chat)
+        self._sql.change(connection, "remove_destinations_to", id=chat)
+        if self._sql.row(connection, "find_use", id=chat) is not None:
+            return False, senders
+        return self._sql.change(connection, "remove_chat", id=chat) == 1, senders
+
+    def set_rules(self, connection: sqlite3.Connection, wiring: str, rules: WiringRules) -> None:
+        """Change when a wiring engages. Patterns are checked before."""
+        self._sql.change(
+            connection,
+            "set_rules",
+            id=wiring,
+            engage_mode=rules.engage,
+            engage_pattern=rules.pattern,
+            session_mode=rules.session_mode,
+            sender_scope=rules.sender_scope,
+            ignored_message_policy=rules.ignored,
+            priority=rules.priority,
+        )
+
+    def unwire(self, connection: sqlite3.Connection, wiring: str) -> None:
+        """Remove a wiring; its destination stays."""
+        self._sql.change(connection, "remove_wiring", id=wiring)
+
+    def remove_destination(self, connection: sqlite3.Connection, agent_group: str, name: str) -> bool:
+        """Take back a name and the right to send there; False: there is no such."""
+        return self._sql.change(connection, "remove_destination", agent_group_id=agent_group, local_name=name) == 1
+
 
 def _chat(row: sqlite3.Row) -> Chat:
     return Chat(

@@ -76,3 +76,40 @@ ON CONFLICT (channel_type, account, platform_id) DO UPDATE SET denied_at = exclu
 
 -- name: open_chat!
 UPDATE messaging_groups SET unknown_sender_policy = :unknown_sender_policy, denied_at = NULL WHERE id = :id;
+
+-- name: set_policy!
+UPDATE messaging_groups SET unknown_sender_policy = :unknown_sender_policy WHERE id = :id;
+
+-- name: set_denied!
+UPDATE messaging_groups SET denied_at = :denied_at WHERE id = :id;
+
+-- name: find_use^
+-- whether something that is kept names a chat
+SELECT 1 WHERE EXISTS (SELECT 1 FROM sessions WHERE messaging_group_id = :id)
+  OR EXISTS (SELECT 1 FROM inbound WHERE messaging_group_id = :id)
+  OR EXISTS (SELECT 1 FROM outbox WHERE messaging_group_id = :id)
+  OR EXISTS (SELECT 1 FROM approvals WHERE messaging_group_id = :id);
+
+-- name: remove_chat!
+DELETE FROM messaging_groups WHERE id = :id;
+
+-- name: remove_wirings_of!
+DELETE FROM messaging_group_agents WHERE messaging_group_id = :id;
+
+-- name: list_senders
+SELECT DISTINCT agent_group_id FROM agent_destinations WHERE target_type = 'channel' AND target_id = :id;
+
+-- name: remove_destinations_to!
+DELETE FROM agent_destinations WHERE target_type = 'channel' AND target_id = :id;
+
+-- name: set_rules!
+UPDATE messaging_group_agents SET engage_mode = :engage_mode, engage_pattern = :engage_pattern,
+  session_mode = :session_mode, sender_scope = :sender_scope, ignored_message_policy = :ignored_message_policy,
+  priority = :priority
+WHERE id = :id;
+
+-- name: remove_wiring!
+DELETE FROM messaging_group_agents WHERE id = :id;
+
+-- name: remove_destination!
+DELETE FROM agent_destinations WHERE agent_group_id = :agent_group_id AND local_name = :local_name;

@@ -152,3 +152,36 @@ class People:
             display_name=self.name_of(connection, user),
             now=now,
         )
+
+    def add_user(self, connection: sqlite3.Connection, name: str, now: int) -> UserId:
+        """Make a user without an identity."""
+        user = UserId(self._new_id())
+        self._sql.change(connection, "insert_user", id=user, name=name, now=now)
+        return user
+
+    def unlink(self, connection: sqlite3.Connection, user: UserId, channel_type: str, handle: str) -> bool:
+        """Take an identity, and the direct chat found by it; False: it is not theirs."""
+        changed = self._sql.change(
+            connection, "remove_identity", channel_type=channel_type, handle=handle, user_id=user
+        )
+        if changed:
+            self._sql.change(connection, "remove_dm", user_id=user, channel_type=channel_type)
+        return changed == 1
+
+    def set_timezone(self, connection: sqlite3.Connection, user: UserId, timezone: str | None) -> None:
+        """Set a user's time zone; None: the host's."""
+        self._sql.change(connection, "set_timezone", id=user, timezone=timezone)
+
+    def revoke(self, connection: sqlite3.Connection, user: UserId, role: Role, agent_group: str | None) -> bool:
+        """Take a role; False: they do not have it."""
+        changed = self._sql.change(connection, "remove_role", user_id=user, role=role, agent_group_id=agent_group)
+        return changed == 1
+
+    def count_owners(self, connection: sqlite3.Connection) -> int:
+        """Return how many owners there are."""
+        row = self._sql.row(connection, "count_owners")
+        return 0 if row is None else int(row["owners"])
+
+    def remove_member(self, connection: sqlite3.Connection, user: UserId, agent_group: str) -> bool:
+        """Make a user unknown to an agent group; False: they were."""
+        return self._sql.change(connection, "remove_member", user_id=user, agent_group_id=agent_group) == 1

@@ -73,3 +73,22 @@ UPDATE identities SET user_id = :user_id WHERE channel_type = :channel_type AND 
 -- name: take_memberships!
 INSERT INTO agent_group_members (user_id, agent_group_id, added_by, added_at)
 SELECT :user_id, agent_group_id, added_by, added_at FROM agent_group_members WHERE user_id = :other ON CONFLICT DO NOTHING;
+
+-- name: set_timezone!
+UPDATE users SET timezone = :timezone WHERE id = :id;
+
+-- name: remove_identity!
+DELETE FROM identities WHERE channel_type = :channel_type AND handle = :handle AND user_id = :user_id;
+
+-- name: remove_dm!
+-- a direct chat that was found by an identity goes with it
+DELETE FROM user_dms WHERE user_id = :user_id AND channel_type = :channel_type;
+
+-- name: remove_role!
+DELETE FROM user_roles WHERE user_id = :user_id AND role = :role AND coalesce(agent_group_id, '') = coalesce(:agent_group_id, '');
+
+-- name: count_owners^
+SELECT count(*) AS owners FROM user_roles WHERE role = 'owner';
+
+-- name: remove_member!
+DELETE FROM agent_group_members WHERE user_id = :user_id AND agent_group_id = :agent_group_id;

@@ -10,6 +10,7 @@ from nanoclaw.store.chats import Chats
 from nanoclaw.store.groups import Groups
 from nanoclaw.store.inbound import Inbound
 from nanoclaw.store.inbox import Inbox
+from nanoclaw.store.listings import Listings
 from nanoclaw.store.outbox import Outbox
 from nanoclaw.store.pairing import Pairing
 from nanoclaw.store.people import NewId, People
@@ -32,6 +33,7 @@ class Tables:
     audit: Audit
     approvals: Approvals
     pairing: Pairing
+    listings: Listings
 
 
 def build_tables(new_id: NewId) -> Tables:
@@ -48,4 +50,5 @@ def build_tables(new_id: NewId) -> Tables:
         audit=Audit(),
         approvals=Approvals(new_id),
         pairing=Pairing(new_id),
+        listings=Listings(),
     )

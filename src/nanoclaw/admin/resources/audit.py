@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from nanoclaw.admin.request import Reader, Request
-from nanoclaw.admin.table import Table
-from nanoclaw.errors import Refused
-from nanoclaw.store.audit import Audit
+import sqlite3
+from collections.abc import Mapping
 
-MOST = 10_000
-DEFAULT = 50
+from nanoclaw.admin.call import Call
+from nanoclaw.admin.resources.lists import Action
+from nanoclaw.admin.resources.parts import one_row
+from nanoclaw.admin.table import Table
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.store.tables import Tables
+
+COLUMNS = ("at", "event", "actor", "subject", "verdict", "reason")
 
 
 class AuditResource:
     """The store's audit."""
 
-    name = "audit"
-    verbs = ("list", "verify")
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
-    def __init__(self, read: Reader, audit: Audit) -> None:
-        self._read = read
-        self._audit = audit
+    def actions(self) -> Mapping[str, Action]:
+        """Return what answers each verb."""
+        return {"audit list": self.list, "audit verify": self.verify}
 
-    async def answer(self, request: Request) -> Table:
-        """`list [--limit N]`: the newest entries, oldest first. `verify`: rows checked, and the first bad one."""
-        if request.verb == "verify":
-            checked, bad = await self._read(self._audit.verify)
-            return Table(("rows", "broken_at_row"), ((checked, bad),))
-        limit = _parse_limit(request.flags.get("limit", str(DEFAULT)))
-        rows = await self._read(lambda connection: self._audit.last(connection, limit))
-        columns = ("at", "event", "actor", "subject", "verdict", "reason")
-        return Table(columns, tuple(tuple(row[name] for name in columns) for row in rows))
+    def list(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
+        """Return the newest entries, oldest first."""
+        filters = {name: call.find(name) for name in ("event", "actor", "subject")}
+        rows = self._tables.listings.rows(connection, "audit", filters, call.number("limit"))
+        return Table(COLUMNS, tuple(tuple(row[name] for name in COLUMNS) for row in reversed(rows)))
 
-
-def _parse_limit(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
-        raise Refused(f"--limit is a number from 1 to {MOST}.")
-    return int(text)
+    def verify(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
+        """Return how many rows were checked, and the first bad one."""
+        checked, bad = self._tables.audit.verify(connection)
+        return one_row(rows=checked, broken_at_row=bad)

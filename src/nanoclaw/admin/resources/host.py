@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from sqlite3 import Connection
 
-from nanoclaw.admin.request import Reader, Request
+from nanoclaw.admin.call import Call
+from nanoclaw.admin.resources.lists import Action
+from nanoclaw.admin.resources.parts import one_row
 from nanoclaw.admin.table import Table
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.store.tables import Tables
 
 COLUMNS = ("host", "pid", "started_at", "home", "model", "boxes", "sessions", "messages_waiting", "deliveries_waiting")
@@ -26,38 +29,28 @@ class HostFacts:
 class HostResource:
     """The host itself. `facts` is None in a command that reads the store while no host runs."""
 
-    name = "host"
-    verbs = ("status", "stop")
-
-    def __init__(
-        self,
-        read: Reader,
-        tables: Tables,
-        home: str,
-        facts: Callable[[], HostFacts] | None,
-        request_stop: Callable[[], None],
-    ) -> None:
-        self._read = read
+    def __init__(self, tables: Tables, home: str, facts: Callable[[], HostFacts] | None) -> None:
         self._tables = tables
         self._home = home
         self._facts = facts
-        self._request_stop = request_stop
 
-    async def answer(self, request: Request) -> Table:
-        """`status`: one row. `stop`: begins a graceful stop."""
-        if request.verb == "stop":
-            self._request_stop()
-            return Table(("host",), (("stopping",),))
-        counts = await self._read(self._count)
+    def actions(self) -> Mapping[str, Action]:
+        """Return what answers each verb; none changes the store."""
+        return {"host status": self.status, "host stop": self.stop}
+
+    def status(self, connection: Connection, call: Call, after: Aftermath) -> Table:
+        """Show how it is."""
+        counts = (
+            len(self._tables.sessions.list_all(connection)),
+            self._tables.inbox.count_waiting(connection),
+            self._tables.outbox.count_waiting(connection),
+        )
         if self._facts is None:
             return Table(COLUMNS, (("down", None, None, self._home, None, None, *counts),))
         facts = self._facts()
         row = ("up", facts.pid, facts.started_at, self._home, facts.model, facts.boxes, *counts)
         return Table(COLUMNS, (row,))
 
-    def _count(self, connection: Connection) -> tuple[int, int, int]:
-        return (
-            len(self._tables.sessions.list_all(connection)),
-            self._tables.inbox.count_waiting(connection),
-            self._tables.outbox.count_waiting(connection),
-        )
+    def stop(self, connection: Connection, call: Call, after: Aftermath) -> Table:
+        """Say what follows: the desk's finisher begins a graceful stop."""
+        return one_row(host="stopping")

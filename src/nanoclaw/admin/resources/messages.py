@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from sqlite3 import Connection, Row
 
-from nanoclaw.admin.request import Reader, Request
+from nanoclaw.admin.call import Call
+from nanoclaw.admin.resources.lists import Action
 from nanoclaw.admin.table import Table
 from nanoclaw.errors import Refused
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.store.tables import Tables
 
 Line = tuple[int, str, str]
@@ -17,20 +19,19 @@ SHORTEST_PREFIX = 6
 class MessagesResource:
     """Accepted messages, with their inbox rows and deliveries."""
 
-    name = "messages"
-    verbs = ("trace",)
-
-    def __init__(self, read: Reader, tables: Tables) -> None:
-        self._read = read
+    def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def answer(self, request: Request) -> Table:
-        """`trace ID`: everything the store knows about a message; the beginning of its id is enough."""
-        prefix = (request.id or "").strip().upper()
+    def actions(self) -> Mapping[str, Action]:
+        """Return what answers each verb."""
+        return {"messages trace": self.trace}
+
+    def trace(self, connection: Connection, call: Call, after: Aftermath) -> Table:
+        """Return everything the store knows about a message; the beginning of its id is enough."""
+        prefix = call.text("message").upper()
         if len(prefix) < SHORTEST_PREFIX:
             raise Refused(f"Give the id of a message, at least its first {SHORTEST_PREFIX} characters.")
-        lines = await self._read(lambda connection: self._trace(connection, prefix))
-        return Table(("at", "what", "detail"), tuple(lines))
+        return Table(("at", "what", "detail"), tuple(self._trace(connection, prefix)))
 
     def _trace(self, connection: Connection, prefix: str) -> list[Line]:
         found = self._tables.inbound.find_by_prefix(connection, prefix)

@@ -1,0 +1,98 @@
+"""Every verb of `ncl` and what carries it out: looked up by its words, run over a connection to the store."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from nanoclaw.admin.call import Call
+from nanoclaw.admin.find import Finder
+from nanoclaw.admin.resources.approvals import ApprovalsResource, Decide
+from nanoclaw.admin.resources.audit import AuditResource
+from nanoclaw.admin.resources.chats import MessagingGroupsResource
+from nanoclaw.admin.resources.destinations import DestinationsResource
+from nanoclaw.admin.resources.group_config import GroupConfigResource
+from nanoclaw.admin.resources.groups import GroupsResource
+from nanoclaw.admin.resources.host import HostFacts, HostResource
+from nanoclaw.admin.resources.lists import Action, Lists
+from nanoclaw.admin.resources.messages import MessagesResource
+from nanoclaw.admin.resources.parts import Parts
+from nanoclaw.admin.resources.people import Pairing, UsersResource
+from nanoclaw.admin.resources.rights import RightsResource
+from nanoclaw.admin.resources.wirings import WiringsResource
+from nanoclaw.admin.table import Table
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.store.tables import Tables
+
+Finisher = Callable[[Call, Table], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a running host has and a file has not. `operator`: (channel, handle) of who runs the host."""
+
+    groups: AgentGroups
+    decide: Decide
+    pairing: Pairing
+    operator: tuple[str, str]
+    facts: Callable[[], HostFacts]
+    request_stop: Callable[[], None]
+
+
+class Desk:
+    """Carries out calls. Without `hands` (no host runs) it answers those that change nothing."""
+
+    def __init__(self, tables: Tables, home: str, hands: Hands | None = None) -> None:
+        parts = build_parts(tables)
+        config = GroupConfigResource(parts)
+        self._actions: dict[str, Action] = {
+            **parts.lists.actions(),
+            **config.reads(),
+            **MessagesResource(tables).actions(),
+            **AuditResource(tables).actions(),
+            **HostResource(tables, home, hands.facts if hands else None).actions(),
+        }
+        self._finishers: dict[str, Finisher] = {}
+        if hands is not None:
+            groups = GroupsResource(parts, hands.groups)
+            self._actions |= {
+                **groups.actions(),
+                **config.writes(),
+                **MessagingGroupsResource(parts).actions(),
+                **WiringsResource(parts, hands.groups).actions(),
+                **UsersResource(parts, hands.operator, hands.pairing).actions(),
+                **RightsResource(parts).actions(),
+                **DestinationsResource(parts).actions(),
+                **ApprovalsResource(parts, hands.decide).actions(),
+            }
+            self._finishers = {"groups delete": groups.erase, "host stop": _stop(hands.request_stop)}
+
+    @property
+    def commands(self) -> Mapping[str, Action]:
+        """What can be carried out, by `RESOURCE VERB`."""
+        return self._actions
+
+    def run(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
+        """Carry out a call, in the caller's transaction. Raises NanoClawError with a plain sentence."""
+        return self._actions[call.command](connection, call, after)
+
+    async def finish(self, call: Call, table: Table) -> None:
+        """Do what follows the commit. Raises NanoClawError, OSError."""
+        finisher = self._finishers.get(call.command)
+        if finisher is not None:
+            await finisher(call, table)
+
+
+def build_parts(tables: Tables) -> Parts:
+    """Return what finds and shows rows."""
+    find = Finder(tables)
+    return Parts(tables, find, Lists(tables, find))
+
+
+def _stop(request_stop: Callable[[], None]) -> Finisher:
+    async def stop(call: Call, table: Table) -> None:
+        request_stop()
+
+    return stop

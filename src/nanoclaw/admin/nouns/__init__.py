@@ -1,0 +1,1 @@
+"""The table of everything `ncl` can do: data alone, quick to import."""

@@ -1,0 +1,159 @@
+"""What `ncl` can do with assistants: groups, sessions, destinations, tasks."""
+
+from __future__ import annotations
+
+from nanoclaw.admin.verb import LIMIT, Access, Kind, Noun, Value, Verb
+
+SCOPES = ("disabled", "group", "global")
+EFFORTS = ("default", "low", "medium", "high", "max")
+PROVIDERS = ("claude", "echo")
+
+GROUP = Value(
+    "id", "The assistant: its id, the beginning of it, its folder or its name.", refers="groups", required=True
+)
+OF_GROUP = Value("group", "Only of this assistant.", refers="groups")
+NAME = Value("name", "What people call it.", required=True)
+INSTRUCTIONS = Value("instructions", "Who it is and how it works; it cannot change this.", Kind.PROSE)
+
+CONFIG = (
+    Value("provider", "The agent that answers.", Kind.CHOICE, PROVIDERS),
+    Value("model", "The model; `default` for the provider's own."),
+    Value("effort", "How hard it thinks.", Kind.CHOICE, EFFORTS),
+    Value("cli-scope", "How far `ncl` reaches in its sandbox.", Kind.CHOICE, SCOPES),
+    INSTRUCTIONS,
+    Value("max-messages-per-prompt", "How many waiting messages it gets at once.", Kind.INTEGER, least=1, most=100),
+    Value("runtime", "What builds its sandbox; only `bubblewrap` so far."),
+)
+MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
+SKILL = Value("skill", "The skill's name.", required=True, repeated=True)
+
+GROUPS = Noun(
+    "groups",
+    "Assistants, each with a folder, a memory and a sandbox of its own.",
+    (
+        Verb(
+            "list",
+            "List the assistants.",
+            options=(Value("archived", "Those put away too.", Kind.FLAG), LIMIT),
+        ),
+        Verb("get", "Show one.", target=GROUP, single=True),
+        Verb(
+            "create",
+            "Make one, with a folder, a memory and a config of its own.",
+            Access.WRITE,
+            NAME,
+            (Value("folder", "Its folder below groups/; made from the name when not given."), INSTRUCTIONS),
+            single=True,
+        ),
+        Verb("update", "Change its name.", Access.WRITE, GROUP, (NAME,), single=True),
+        Verb(
+            "delete",
+            "Put one away: it answers no more, and everything of it is kept.",
+            Access.WRITE,
+            GROUP,
+            (Value("purge", "Erase it: its messages, folder and memory.", Kind.FLAG),),
+            single=True,
+            details="`ncl groups restore` brings back what was put away, unless it was erased.",
+            confirm="Erase this assistant with all its messages, files and memory? There is no way back.",
+            confirm_when="purge",
+        ),
+        Verb("restore", "Bring back one that was put away.", Access.WRITE, GROUP, single=True),
+        Verb(
+            "restart",
+            "End its running sandboxes; what they were at work on begins again.",
+            Access.WRITE,
+            Value("id", "The assistant; in a sandbox, without one: the own session.", refers="groups"),
+            (Value("message", "A note for the agent, which begins a turn.", Kind.PROSE),),
+        ),
+        Verb("config get", "Show how it is set up.", target=GROUP, single=True),
+        Verb(
+            "config update",
+            "Change how it is set up; its sandboxes have it from their next start.",
+            Access.WRITE,
+            GROUP,
+            CONFIG,
+            single=True,
+        ),
+        Verb(
+            "config add-mount",
+            "Note a folder of this machine for its sandboxes. It is not mounted yet.",
+            Access.WRITE,
+            GROUP,
+            (MOUNT, Value("read-write", "The agent may write there.", Kind.FLAG)),
+            single=True,
+            details="Nothing is mounted until there is an allowlist of folders that may be.",
+        ),
+        Verb("config remove-mount", "Forget such a folder.", Access.WRITE, GROUP, (MOUNT,), single=True),
+        Verb("config add-skill", "Give it skills.", Access.WRITE, GROUP, (SKILL,), single=True),
+        Verb("config remove-skill", "Take skills from it.", Access.WRITE, GROUP, (SKILL,), single=True),
+    ),
+)
+
+SESSIONS = Noun(
+    "sessions",
+    "An assistant in a chat, and whether a sandbox runs for it.",
+    (
+        Verb(
+            "list",
+            "List the sessions, the latest first.",
+            options=(
+                OF_GROUP,
+                Value("chat", "Only of this chat.", refers="messaging-groups"),
+                Value("closed", "Those that are over too.", Kind.FLAG),
+                LIMIT,
+            ),
+        ),
+        Verb(
+            "get",
+            "Show one.",
+            target=Value("id", "Its id, or the beginning of it.", refers="sessions", required=True),
+            single=True,
+        ),
+    ),
+)
+
+DESTINATIONS = Noun(
+    "destinations",
+    "Where an assistant may send, and the names by which it knows these places.",
+    (
+        Verb("list", "List them.", options=(OF_GROUP, LIMIT)),
+        Verb(
+            "add",
+            "Let an assistant send to a chat or to another assistant.",
+            Access.WRITE,
+            options=(
+                Value("group", "The assistant that may send.", refers="groups", required=True),
+                Value("to-chat", "The chat it may send to.", refers="messaging-groups"),
+                Value("to-group", "The assistant it may send to.", refers="groups"),
+                Value("name", "The name it knows the place by: a-z, 0-9 and dashes."),
+            ),
+            single=True,
+        ),
+        Verb(
+            "remove",
+            "Stop an assistant from sending somewhere.",
+            Access.WRITE,
+            Value("name", "The name it knows the place by.", required=True),
+            (Value("group", "The assistant.", refers="groups", required=True),),
+            single=True,
+        ),
+    ),
+)
+
+TASKS = Noun(
+    "tasks",
+    "What is due at a time.",
+    (
+        Verb(
+            "list",
+            "List the tasks, the next one first.",
+            options=(OF_GROUP, Value("state", "Only those.", Kind.CHOICE, ("active", "paused", "ended")), LIMIT),
+        ),
+        Verb(
+            "get",
+            "Show one.",
+            target=Value("id", "Its id, or the beginning of it.", refers="tasks", required=True),
+            single=True,
+        ),
+    ),
+)
