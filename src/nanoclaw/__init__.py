@@ -40,6 +40,7 @@ the central store
   store/inbox.py                      What waits for agents: claims with attempt and fence
   store/outbox.py                     Deliveries, in order per session and address, until sent or given up
   store/refusals.py                   Who was refused where and why, counted; never their words
+  store/query.py                      What a person asks of the store's file in SQL: it can only read
   store/listings.py                   What `ncl` lists, shows and finds, over every table; writes nothing
   store/audit.py                      What the host decided, chained by hash so that an edit shows
 
@@ -181,9 +182,11 @@ for operators
   admin/resources/destinations.py     `ncl destinations`: where assistants may send
   admin/resources/people.py           `ncl users`: people and their identities on the channels
   admin/resources/rights.py           `ncl roles` and `ncl members`: who may decide, and whom an assistant knows
+  admin/resources/approvals.py        `ncl approvals approve|deny`: the operator answers a question put to people
   admin/resources/audit.py            `ncl audit`: what the host decided, from the store's hash chain
   admin/resources/host.py             `ncl host`: how the host is, and asking it to stop
   admin/resources/messages.py         `ncl messages trace ID`: what became of a message
+  admin/boxed.py                      `ncl` inside a box: as far as its scope reaches; a change is put to a person
   admin/words.py                      What an agent types after `ncl` in its box, and the help it gets
   admin/offline.py                    The same answers while no host runs: the store's file is read directly, read-only
   admin/client.py                     Asks a host over its admin socket; blocking, for commands
@@ -198,12 +201,14 @@ the command line
   cli/verbs.py                        The verbs of `nanoclaw`, each imported when it is asked for
   cli/audit.py                        `nanoclaw audit`: host and gateway decisions in one list by time
   cli/chat.py                         `nanoclaw chat [TEXT]`: one question, or a conversation
+  cli/completion.py                   `nanoclaw completion SHELL`: completion of the verbs and their options
   cli/conversation.py                 A conversation that lasts over a lost host
   cli/doctor.py                       `nanoclaw doctor`: what this needs, and what mends what is missing
   cli/gateway_link.py                 Asks the gateway, of the running host or started for one command
   cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
   cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
+  cli/query.py                        `nanoclaw query 'SELECT ...'`: reads the store's file
   cli/question.py                     `nanoclaw chat TEXT`: one message, its answers, an exit code
   cli/setup.py                        `nanoclaw setup`: name, time zone, model key, a self-test message
   cli/status.py                       `nanoclaw status`: what runs, and what waits

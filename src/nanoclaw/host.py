@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from nanoclaw.admin.boxed import ACTION, join_ncl
 from nanoclaw.admin.desk import Desk, Hands
+from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.channels.base import Channel
@@ -278,7 +280,19 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     # the data path
     live = LiveRuns()
     asked = build_asked(means)
-    collect = Collect(tables, Requests(tables, asked.handlers()), means.clock.now_ms)
+    started_at = means.clock.now_ms()
+    hands = Hands(
+        asked.groups,
+        by_operator(asked.approvals),
+        asked.pairing.create,
+        (terminal.name, operator.handle),
+        lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
+        supervisor.request_stop,
+    )
+    desk = Desk(tables, str(config.paths.home), hands)
+    boxed_ncl = join_ncl(asked.requests, tables, desk, config.timezone)
+    requests = Requests(tables, {**asked.handlers(), ACTION: boxed_ncl})
+    collect = Collect(tables, requests, means.clock.now_ms)
     starter = Starter(means, parts)
     deliver = Deliver(
         store,
@@ -324,16 +338,9 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     sweep = Sweep(means, live, runs, wake, deliver, chase)
     # operators
-    started_at = means.clock.now_ms()
-    hands = Hands(
-        groups,
-        (terminal.name, operator.handle),
-        lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
-        supervisor.request_stop,
-    )
     admin = AdminServer(
         config.paths.admin_socket,
-        Desk(tables, str(config.paths.home), hands),
+        desk,
         Back(store, tables, means.clock, carrier.carry),
         config.uid,
         log,

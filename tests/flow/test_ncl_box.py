@@ -1,4 +1,4 @@
-"""`ncl` inside a box, as a transcript: what an agent reads at once, what a person is asked about, what is done after a yes."""
+"""`ncl` inside a box, as a transcript: what an agent reads, what a person is asked, what is done after a yes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,9 @@ async def test_a_group_scope_sees_its_own_and_cannot_tell_others_from_none(tmp_p
             assert there.status == "refused"
             assert there.text.replace(other, "?") == missing.text.replace("01NOWHERE", "?")
         filtered = await agent.ncl("sessions", "list", "--group", "secret")
-        assert filtered.text == (await agent.ncl("sessions", "list", "--group", "nobody")).text.replace("nobody", "secret")
+        assert filtered.text == (await agent.ncl("sessions", "list", "--group", "nobody")).text.replace(
+            "nobody", "secret"
+        )
         added = await agent.ncl("members", "add", "Alice", "--group", "secret")
         assert added.status == "refused"
 
@@ -182,7 +184,7 @@ async def test_what_reaches_beyond_the_group_is_asked_of_who_decides_for_all(tmp
 async def test_an_approved_restart_ends_the_own_session_alone(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         agent, chat = await enter(world)
-        other = await world.chat("other")
+        other = await world.chat("other", is_group=True)
         world.script.replies("there")
         await other.says("hi")
         await other.hears("there")
@@ -197,7 +199,9 @@ async def test_an_approved_restart_ends_the_own_session_alone(tmp_path: Path) ->
         assert sorted(fence for _, fence in runs) == [1, 2] and dict(runs)[agent.session] == 2
 
 
-@pytest.mark.parametrize("arguments", ["", "[]", "{}", '{"arguments": "ls"}', '{"arguments": [1]}', "\ud800", "[" * 9_000])
+@pytest.mark.parametrize(
+    "arguments", ["", "[]", "{}", '{"arguments": "ls"}', '{"arguments": [1]}', "\ud800", "[" * 9_000]
+)
 async def test_garbage_from_a_box_is_refused_in_words(tmp_path: Path, arguments: str) -> None:
     async with open_world(tmp_path) as world:
         agent, _ = await enter(world)

@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import nanoclaw
+from nanoclaw.admin.boxed import ACTION, join_ncl
+from nanoclaw.admin.desk import Desk, Hands
+from nanoclaw.admin.resources.approvals import by_operator
+from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.channels.base import Accepted, Channel, ClickAnswer, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
@@ -150,7 +154,18 @@ class World:
         self.changed: list[str] = []
         notify = Notify(self.store, self.tables, channels, {CHANNEL: self.changed.append}, self.spawn)
         self.asked = build_asked(self.means)
-        self.collect = Collect(self.tables, Requests(self.tables, self.asked.handlers()), home.clock.now_ms)
+        hands = Hands(
+            self.asked.groups,
+            by_operator(self.asked.approvals),
+            self.asked.pairing.create,
+            ("terminal", "uid:0"),
+            lambda: HostFacts(1, 0, "rehearsal", len(self.live)),
+            lambda: None,
+        )
+        self.desk = Desk(self.tables, str(home.path), hands)
+        self.boxed = join_ncl(self.asked.requests, self.tables, self.desk, "UTC")
+        requests = Requests(self.tables, {**self.asked.handlers(), ACTION: self.boxed})
+        self.collect = Collect(self.tables, requests, home.clock.now_ms)
         self.deliver = Deliver(
             self.store,
             self.tables,

@@ -10,13 +10,14 @@ from typing import Any
 
 from nanoclaw.admin.call import OPERATOR, Asker, check_request
 from nanoclaw.admin.desk import Desk, Hands
+from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.table import Table
 from nanoclaw.admin.words import parse_words
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import UserId
 from nanoclaw.flow.aftermath import Aftermath
-from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.asking import build_asked
 from nanoclaw.flow.means import Means
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
@@ -47,9 +48,12 @@ class Office:
         log = open_log(stream=StringIO())
         means = Means(config, self._store, self.tables, self.clock, log, _spawn, self._blocking, lambda point: None)
         self.stopped: list[str] = []
-        self.groups = AgentGroups(means)
+        asked = build_asked(means)
+        self.groups, self.approvals = asked.groups, asked.approvals
         self.hands = Hands(
             groups=self.groups,
+            decide=by_operator(asked.approvals),
+            pairing=asked.pairing.create,
             operator=("terminal", OPERATOR_HANDLE),
             facts=lambda: HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1),
             request_stop=lambda: self.stopped.append("stop"),

@@ -18,6 +18,7 @@ from nanoclaw.admin.client import ask_host
 from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.offline import ask_file
 from nanoclaw.admin.request import Reply, Request
+from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.admin.table import Table, format_facts, format_table, format_time, to_json
@@ -25,7 +26,7 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.verdict import Allow, Deny
 from nanoclaw.errors import OperatorError, Refused
-from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.asking import build_asked
 from nanoclaw.flow.means import Means
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
@@ -94,7 +95,9 @@ async def serve(paths: Paths, host_uid: int = 0, stopped: Callable[[], None] = l
         config = Config(paths, Settings(), "0badcafe", "UTC", "root", 0)
         means = Means(config, store, tables, SystemClock(), log, spawn, ThreadBlocking(), lambda point: None)
         facts = HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1)
-        hands = Hands(AgentGroups(means), ("terminal", "uid:0"), lambda: facts, stopped)
+        asked = build_asked(means)
+        decide = by_operator(asked.approvals)
+        hands = Hands(asked.groups, decide, asked.pairing.create, ("terminal", "uid:0"), lambda: facts, stopped)
         back = Back(store, tables, SystemClock(), lambda after: None)
         desk = Desk(tables, str(paths.home), hands)
         server = AdminServer(paths.admin_socket, desk, back, host_uid, log, spawn)

@@ -29,8 +29,8 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_a_select_answers_with_names_and_rows(database: Path) -> None:
-    found = query_file(database, "SELECT name, 1.5 AS half, NULL AS nothing, x'00ff' AS raw FROM users", SystemClock())
-    assert found.columns == ("name", "half", "nothing", "raw")
+    found = query_file(database, "SELECT name, 1.5 AS half, NULL AS empty, x'00ff' AS raw FROM users", SystemClock())
+    assert found.columns == ("name", "half", "empty", "raw")
     assert found.rows == (("Zoë 🦊", 1.5, None, b"\x00\xff"),) and not found.cut
 
 

@@ -31,6 +31,7 @@ from nanoclaw.domain.people import UserId
 from nanoclaw.domain.verdict import Allow, Ask, Deny, Verdict
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.agent_requests import AgentRequests
 from nanoclaw.flow.agent_requests import Request as Proposal
 from nanoclaw.flow.requests import Caller
 from nanoclaw.store.audit import Entry
@@ -201,3 +202,10 @@ def _command(request: Request) -> str:
         for value in [given] if isinstance(given, str) else given:
             words += [f"--{name}"] if value == TRUE else [f"--{name}", value]
     return shlex.join(words)
+
+
+def join_ncl(requests: AgentRequests, tables: Tables, desk: Desk, timezone: str) -> BoxedNcl:
+    """Return the handler of `ncl`, and let a yes to one of its questions be carried out."""
+    boxed = BoxedNcl(tables, desk, requests.ask_approvers, timezone)
+    requests.effects = {**requests.effects, ACTION: boxed.effect}
+    return boxed

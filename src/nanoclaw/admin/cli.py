@@ -10,7 +10,7 @@ import click
 from nanoclaw.admin.ask import show_answer
 from nanoclaw.admin.catalog import NOUNS
 from nanoclaw.admin.command_line import run_command
-from nanoclaw.admin.completion import completion_of, make_completion
+from nanoclaw.admin.completion import SHELLS, SHORT, completion_of, print_script
 from nanoclaw.admin.isolation import ask_isolation
 from nanoclaw.admin.request import Given, Request
 from nanoclaw.admin.verb import Access, Kind, Noun, Value, Verb
@@ -45,13 +45,27 @@ class Nouns(click.Group):
             formatter.write_dl([(name, self.commands[name].get_short_help_str(80)) for name in self.commands])
 
 
-@click.group(cls=Nouns, commands=[make_completion("ncl")], context_settings=CONTEXT, epilog=LAST)
+@click.group(cls=Nouns, context_settings=CONTEXT, epilog=LAST)
 @click.version_option(package_name="nanoclaw", message="ncl %(version)s")
 def ncl() -> None:
     """Look at what a host holds, and change it: `ncl RESOURCE VERB [ID]`.
 
     An ID may be the beginning of one, or a name: `ncl groups get andy`.
     """
+
+
+@ncl.command("completion", short_help=SHORT)
+@click.argument("shell", type=click.Choice(SHELLS))
+def complete(shell: str) -> int:
+    """Print what makes SHELL complete commands, options, ids and names.
+
+    bash: ncl completion bash > ~/.local/share/bash-completion/completions/ncl
+
+    zsh: eval "$(ncl completion zsh)" in ~/.zshrc
+
+    fish: ncl completion fish > ~/.config/fish/completions/ncl.fish
+    """
+    return print_script(ncl, "ncl", shell)
 
 
 def build_noun(noun: Noun) -> click.Group:
@@ -107,7 +121,7 @@ def _target_parameters(value: Value) -> list[click.Parameter]:
 def _option(value: Value) -> click.Option:
     kind: click.ParamType[Any] = click.STRING
     if value.kind is Kind.CHOICE:
-        kind = click.Choice(value.choices)
+        kind = click.Choice([str(choice) for choice in value.choices])  # of an enumeration click shows the names
     elif value.kind is Kind.INTEGER:
         kind = click.IntRange(value.least, value.most)
     return click.Option(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -15,34 +14,18 @@ from nanoclaw.config import load_config
 from nanoclaw.errors import NanoClawError
 
 SHELLS = ("bash", "zsh", "fish")
-PROGRAMS = {"ncl": "nanoclaw.admin.cli", "nanoclaw": "nanoclaw.cli.verbs"}
+SHORT = "Print what makes a shell complete commands, options and names."
 NAMED = ("folder", "code", "id")  # what a row is called on a command line, the first that it has
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
-def make_completion(program: str) -> click.Command:
-    """Return the verb `completion` of a program."""
-
-    @click.command(
-        "completion",
-        help=(
-            "Print what makes SHELL complete commands, options and names.\n\n"
-            f"bash: {program} completion bash > ~/.local/share/bash-completion/completions/{program}\n\n"
-            f'zsh: eval "$({program} completion zsh)" in ~/.zshrc\n\n'
-            f"fish: {program} completion fish > ~/.config/fish/completions/{program}.fish"
-        ),
-        short_help="Print what makes a shell complete commands, options and names.",
-    )
-    @click.argument("shell", type=click.Choice(SHELLS))
-    def command(shell: str) -> int:
-        group = getattr(import_module(PROGRAMS[program]), program)
-        kind = get_completion_class(shell)
-        if kind is not None:
-            click.echo(kind(group, {}, program, f"_{program.upper()}_COMPLETE").source())
-        return 0
-
-    return command
+def print_script(group: click.Group, program: str, shell: str) -> int:
+    """Print what a shell is to read, once or at each start, to complete a program's words."""
+    kind = get_completion_class(shell)
+    if kind is not None:
+        print(kind(group, {}, program, f"_{program.upper()}_COMPLETE").source())
+    return 0
 
 
 def completion_of(value: Value) -> Complete | None:

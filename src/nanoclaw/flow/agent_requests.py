@@ -3,7 +3,8 @@
 In: a request of an agent that needs a yes, from the handler of its action; later the answer of an approver.
 Out: `pending` at once; later a note to the agent with what came of it.
 Writes: `approvals`, `audit`, `refusals` (requests beyond the limits); after a yes what the action's effect writes.
-Never: does anything without the yes of an approver of that agent's own group; lets one agent fill anybody's chat.
+Never: does anything without the yes of an approver: of that agent's own group, of all where it reaches beyond;
+lets one agent fill anybody's chat.
 Fails: Refused by the effect: nothing of it happened; agent and approver are told.
 """
 
@@ -69,6 +70,7 @@ class Request:
     payload: str
     chat: str | None = None  # where it was asked for
     options: tuple[Option, ...] = (APPROVE, DENY)
+    of_all: bool = False  # it reaches beyond the agent's group: only global admins and owners may say yes
 
 
 class _CreateAgent(msgspec.Struct, forbid_unknown_fields=True):
@@ -87,13 +89,14 @@ class AgentRequests:
         self.effects: Mapping[str, Effect] = {CREATE_AGENT: self._agent_created}
 
     def ask_approvers(self, connection: sqlite3.Connection, request: Request, after: Aftermath, now: int) -> ToolAnswer:
-        """Put a request to the approvers of its agent group: `pending`, or `refused` with the reason."""
+        """Put a request to who decides about it: `pending`, or `refused` with the reason."""
         digest = hashlib.sha256(request.payload.encode()).hexdigest()[:16]
         subject = f"{request.session}:{request.action}:{digest}"
         known = self._tables.approvals.find_open(connection, ApprovalKind.AGENT_REQUEST, subject)
         if known is not None:
             return ToolAnswer("pending", f"That was asked already and waits for an answer (question {known.code}).")
-        if not self._tables.people.approvers(connection, request.agent_group):
+        deciders = None if request.of_all else request.agent_group
+        if not self._tables.people.approvers(connection, deciders):
             return ToolAnswer("refused", "There is nobody to ask: this home has no owner and no admin.")
         if len(request.text) > MOST_TEXT:
             return ToolAnswer("refused", f"That is too long for a person to read: at most {MOST_TEXT} characters.")
@@ -108,7 +111,7 @@ class AgentRequests:
             options=request.options,
             payload=json.dumps({"action": request.action, "payload": request.payload}, ensure_ascii=False),
             expires_at=now + LIFE_MS,
-            agent_group=request.agent_group,
+            agent_group=deciders,
             session=request.session,
             chat=request.chat,
             channel=chat.channel_type if chat else "",

@@ -1,7 +1,7 @@
 """What a person asks of the store's file in SQL of their own: it can only read, and not for ever.
 
 The file is opened read-only, writing is switched off once more, and an authorizer lets nothing through but SELECT: no
-ATTACH (another file), no PRAGMA, no extension. SQLite's documentation: sqlite3_set_authorizer, sqlite3_progress_handler.
+ATTACH (another file), no PRAGMA, no extension. See SQLite's sqlite3_set_authorizer and sqlite3_progress_handler.
 """
 
 from __future__ import annotations

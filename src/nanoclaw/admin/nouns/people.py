@@ -7,7 +7,9 @@ from nanoclaw.domain.approval import ApprovalKind, ApprovalState
 from nanoclaw.domain.people import Role
 
 USER = Value("user", "The user: an id, the beginning of one, a name, or channel:handle.", refers="users", required=True)
-THIS_USER = Value("id", "The user: an id, the beginning of one, a name, or channel:handle.", refers="users", required=True)
+THIS_USER = Value(
+    "id", "The user: an id, the beginning of one, a name, or channel:handle.", refers="users", required=True
+)
 OF_USER = Value("user", "Only of this user.", refers="users")
 OF_GROUP = Value("group", "Only of this assistant.", refers="groups")
 CHANNEL = Value("channel", "A channel, e.g. telegram.", required=True)
@@ -111,7 +113,9 @@ MEMBERS = Noun(
     ),
 )
 
-APPROVAL = Value("id", "Its id, the beginning of it, or its short code while it is open.", refers="approvals", required=True)
+APPROVAL = Value(
+    "id", "Its id, the beginning of it, or its short code while it is open.", refers="approvals", required=True
+)
 
 APPROVALS = Noun(
     "approvals",

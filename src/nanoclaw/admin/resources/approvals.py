@@ -15,6 +15,7 @@ from nanoclaw.channels.base import ClickAnswer
 from nanoclaw.domain.card import Option
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.approvals import Answer, Approvals
 
 DENIALS = ("deny", "reject")
 FOR_GOOD = ("deny_for_good", "reject")
@@ -77,3 +78,13 @@ def choose_yes(options: Sequence[Option], wanted: str | None) -> str:
 
 def _describe(options: Sequence[Option]) -> str:
     return ", ".join(f"{number} ({option.label})" for number, option in enumerate(options, 1))
+
+
+def by_operator(approvals: Approvals) -> Decide:
+    """Return how the operator answers: who sits at the admin socket counts as an owner."""
+
+    def decide(connection: sqlite3.Connection, chosen: tuple[str, str, str], after: Aftermath, now: int) -> ClickAnswer:
+        approval, value, text = chosen
+        return approvals.decide(connection, Answer(approval, value, None, text, operator=True), after, now)
+
+    return decide
