@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from nanoclaw.contract.message import ChatIn, chat_from_json, system_from_json
+from nanoclaw.runner.mailbox import FINISHED
 from nanoclaw.store.defaults import FOLDER
+from nanoclaw.testing.scripted_box import BoxTurn
 from tests.flow.world import Home, World, open_world
 
 
@@ -47,6 +49,12 @@ async def introduce(world: World, first: str, second: str, *, back: bool = True)
                 world.tables.chats.add_destination(connection, here, name, ("agent", there), world.clock.now_ms())
 
     await world.store.write(make)
+
+
+def ends_with(turn: BoxTurn, *words: tuple[str, str | None]) -> None:
+    """Finish a turn with (text, destination) pairs, as the runner does with a final text that has several blocks."""
+    turn.write([turn.draft(text, to) for text, to in words], FINISHED)
+    turn.box.number += 1
 
 
 async def told(world: World, folder: str) -> list[ChatIn]:

@@ -12,7 +12,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agents import MOST_HOPS, MOST_WRITTEN, decide_letter
 from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
 from nanoclaw.testing.scripted_box import BoxTurn
-from tests.flow.swarm import agent, introduce, notes, open_swarm, told
+from tests.flow.swarm import agent, ends_with, introduce, notes, open_swarm, told
 from tests.flow.test_agents_talk import settled
 from tests.flow.world import Home, World
 
@@ -89,7 +89,7 @@ async def test_an_asker_that_spoke_before_it_asked_may_be_silent_in_the_end(tmp_
         chat = await world.chat()
 
         async def says_and_asks(turn: BoxTurn) -> None:
-            turn.write([turn.draft("I have it filed."), turn.draft("file it", "researcher")], "finished")
+            ends_with(turn, ("I have it filed.", None), ("file it", "researcher"))
 
         world.runtime.script_for("family").then(says_and_asks)
         world.runtime.script_for("researcher").ends_silently()
@@ -104,7 +104,7 @@ async def test_a_silent_turn_between_two_answers_waits_for_the_second(tmp_path: 
         chat = await world.chat()
 
         async def asks_both(turn: BoxTurn) -> None:
-            turn.write([turn.draft("part", "ann"), turn.draft("part", "ben")], "finished")
+            ends_with(turn, ("part", "ann"), ("part", "ben"))
 
         world.runtime.script_for("family").then(asks_both)
         world.runtime.script_for("andy").replies("from one")
@@ -114,6 +114,28 @@ async def test_a_silent_turn_between_two_answers_waits_for_the_second(tmp_path: 
         await chat.says("go")
         await world.quiet()
         assert chat.heard == []  # one is still at work
+
+
+async def test_two_messages_of_one_turn_that_only_asked_both_wait_without_a_word(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+        world.runtime.script_for("family").replies("both", to="researcher")
+        world.runtime.script_for("andy").hangs()
+        await chat.says_at_once("one", "two")
+        await world.quiet()
+        assert [row[1:3] for row in (await world.outcomes())[:2]] == [("done", "silent"), ("done", "silent")]
+        assert chat.heard == []
+
+
+async def test_a_specialist_may_not_be_silent_even_when_the_words_were_only_overheard(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat(is_group=True)
+        world.runtime.script_for("family").replies("they talk of the moon", to="researcher")
+        world.runtime.script_for("andy").ends_silently()
+        world.script.ends_silently()
+        await chat.says("what a moon")
+        await world.quiet()
+        assert len(await notes(world, "main")) == 1 and chat.heard == []  # Andy himself may be silent here
 
 
 async def test_a_nested_specialist_that_dies_is_told_of_one_by_one_up_to_the_person(tmp_path: Path) -> None:
@@ -192,7 +214,7 @@ async def test_an_agent_that_names_a_row_it_never_got_reaches_nobody(tmp_path: P
 async def ping_pong(turn: BoxTurn) -> None:
     """Write to whoever spoke, and never to a person."""
     origin = turn.chats[-1][1].origin
-    turn.write([turn.draft("and you?", "researcher" if origin != "andy" else None)], "finished")
+    ends_with(turn, ("and you?", "researcher" if origin != "andy" else None))
 
 
 async def test_two_agents_that_never_stop_are_stopped_by_the_hops_and_both_and_the_owner_are_told(
@@ -220,7 +242,7 @@ async def test_a_pair_may_write_thirty_messages_in_ten_minutes_and_the_owner_is_
         chat = await world.chat()
 
         async def floods(turn: BoxTurn) -> None:
-            turn.write([turn.draft(f"{number}", "researcher") for number in range(50)], "finished")
+            ends_with(turn, *((f"{number}", "researcher") for number in range(50)))
 
         world.runtime.script_for("family").then(floods)
         world.runtime.script_for("andy").hangs()
@@ -238,7 +260,7 @@ async def test_the_answer_that_the_limit_holds_back_is_no_silence_for_the_asker(
         chat = await world.chat()
 
         async def floods(turn: BoxTurn) -> None:
-            turn.write([turn.draft(f"{number}", "researcher") for number in range(MOST_WRITTEN)], "finished")
+            ends_with(turn, *((f"{number}", "researcher") for number in range(MOST_WRITTEN)))
 
         world.runtime.script_for("family").then(floods)
         await chat.says("go")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nanoclaw.testing.scripted_box import BoxTurn
-from tests.flow.swarm import agent, introduce, notes, open_swarm, sessions_of, told
+from tests.flow.swarm import agent, ends_with, introduce, notes, open_swarm, sessions_of, told
 from tests.flow.world import World
 
 
@@ -96,8 +96,7 @@ async def test_a_swarm_of_three_is_asked_at_once_and_one_answer_is_given(tmp_pat
         chat = await world.chat()
 
         async def asks_all(turn: BoxTurn) -> None:
-            drafts = [turn.draft(f"part of {name}", name) for name in ("ann", "ben", "cyd")]
-            turn.write(drafts, "finished")
+            ends_with(turn, *((f"part of {name}", name) for name in ("ann", "ben", "cyd")))
 
         world.runtime.script_for("family").then(asks_all)
         heard: list[str] = []

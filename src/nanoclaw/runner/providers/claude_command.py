@@ -72,6 +72,7 @@ def claude_environment(
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # the memory is CLAUDE.local.md, where people can read it
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": COMPACT_AT_TOKENS,
         "CLAUDE_CODE_MAX_RETRIES": MAX_RETRIES,
-        "MCP_TOOL_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # a question waits for a person
+        "MCP_TOOL_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # a question waits for a person,
+        "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # and says nothing (300 s: run)
         "NANOCLAW_TOOLS": f"127.0.0.1:{tools_port}",  # for the command `ncl`
     }
