@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoclaw.contract.message import ChatIn, chat_from_json, system_from_json
+from nanoclaw.flow.live import LiveRun
 from nanoclaw.runner.mailbox import FINISHED
 from nanoclaw.store.defaults import FOLDER
 from nanoclaw.testing.scripted_box import BoxTurn
@@ -55,6 +56,12 @@ def ends_with(turn: BoxTurn, *words: tuple[str, str | None]) -> None:
     """Finish a turn with (text, destination) pairs, as the runner does with a final text that has several blocks."""
     turn.write([turn.draft(text, to) for text, to in words], FINISHED)
     turn.box.number += 1
+
+
+def live_of(world: World, folder: str) -> LiveRun:
+    """The only live run of an agent."""
+    (run,) = (run for run in world.live if run.group.folder == folder)
+    return run
 
 
 async def told(world: World, folder: str) -> list[ChatIn]:

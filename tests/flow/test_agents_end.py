@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from nanoclaw.domain.session import RunEnd
 from nanoclaw.domain.verdict import Allow, Deny
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agents import MOST_HOPS, MOST_WRITTEN, decide_letter
 from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS
 from nanoclaw.testing.scripted_box import BoxTurn
-from tests.flow.swarm import agent, ends_with, introduce, notes, open_swarm, told
+from tests.flow.swarm import agent, ends_with, introduce, live_of, notes, open_swarm, told
 from tests.flow.test_agents_talk import settled
 from tests.flow.world import Home, World
 
@@ -176,6 +178,47 @@ async def test_a_specialist_that_is_put_away_in_the_middle_is_told_of_and_not_in
         await world.quiet()
         told_of = [note for note in await notes(world, "main") if "ended without an answer" in note]
         assert len(told_of) == 1 and "put away" in told_of[0]
+
+
+async def test_a_broken_attempt_is_told_what_it_already_asked_of_whom(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+
+        async def asks_and_dies(turn: BoxTurn) -> None:
+            turn.send("look it up", to="researcher")
+            await turn.wait(asyncio.Event())
+
+        world.runtime.script_for("family").then(asks_and_dies)
+        world.runtime.script_for("andy").hangs()
+        await chat.says("go")
+        await world.quiet()
+        world.runs.end_soon(live_of(world, "main"), RunEnd.FAULT, "broken")
+        await world.quiet()
+        await world.after(30)
+        again = [one.already_sent for one in await told(world, "main") if one.already_sent]
+        assert again == [("(to Researcher) look it up",)]
+
+
+async def test_a_broken_attempt_of_a_specialist_is_told_what_it_already_answered(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+
+        async def answers_and_dies(turn: BoxTurn) -> None:
+            turn.send("half of it")
+            await turn.wait(asyncio.Event())
+
+        world.runtime.script_for("family").replies("look it up", to="researcher")
+        world.runtime.script_for("andy").then(answers_and_dies)
+        world.runtime.script_for("andy").replies("the rest")
+        await chat.says("go")
+        await chat.hears("you said: half of it")
+        await world.quiet()
+        world.runs.end_soon(live_of(world, "researcher"), RunEnd.FAULT, "broken")
+        await world.quiet()
+        await world.after(30)
+        await chat.hears("you said: half of it", "you said: the rest")
+        again = [(one.text, one.already_sent) for one in await told(world, "researcher") if one.already_sent]
+        assert again == [("look it up", ("(to Andy) half of it",))]
 
 
 async def test_an_answer_that_comes_when_its_row_has_ended_still_reaches_the_asker(tmp_path: Path) -> None:

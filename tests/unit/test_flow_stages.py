@@ -9,7 +9,7 @@ from typing import cast
 
 from nanoclaw.channels.base import Incoming
 from nanoclaw.contract.message import ToolAnswer
-from nanoclaw.errors import StoreFull
+from nanoclaw.errors import Refused, StoreFull
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.requests import Caller, Requests
@@ -65,6 +65,22 @@ def test_a_request_is_answered_by_its_handler_who_is_told_the_caller_by_the_host
     requests.handle(stage.connection, caller, OutRequest("wish", '{"caller": "somebody else"}'), after, 7)
     assert asked == [(caller, '{"caller": "somebody else"}', 7)]
     assert after.answers == [AnswerTo(stage.session, 1, 5, ToolAnswer("done", "as you wished"))]
+
+
+def test_a_handler_that_refuses_leaves_nothing_behind_but_the_audit_and_its_words() -> None:
+    stage = open_stage()
+
+    def handler(connection: sqlite3.Connection, caller: Caller, arguments: str, after: Aftermath, now: int) -> None:
+        stage.tables.groups.add(connection, "Half Made", "half-made", now)
+        raise Refused("Not today.")
+
+    requests, after = Requests(stage.tables, {"wish": handler}), Aftermath()
+    caller = Caller(stage.session, 1, stage.agent_group, 5, stage.chat.id, None)
+    requests.handle(stage.connection, caller, OutRequest("wish", "{}"), after, 7)
+    assert after.answers == [AnswerTo(stage.session, 1, 5, ToolAnswer("refused", "Not today."))]
+    assert stage.tables.groups.find_by_folder(stage.connection, "half-made") is None
+    (entry,) = stage.tables.audit.last(stage.connection, 10)
+    assert (entry["event"], entry["subject"], entry["verdict"]) == ("request.refused", "wish", "deny")
 
 
 class FullOnce:

@@ -10,9 +10,9 @@ Fails: with the transaction.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from nanoclaw.contract.message import ChatIn, to_json
+from nanoclaw.contract.message import ChatIn, InKind, chat_from_json, to_json
 from nanoclaw.sandbox.mailbox import InboundRow
 from nanoclaw.store.inbox import ClaimedRow
 from nanoclaw.store.tables import Tables
@@ -38,8 +38,10 @@ def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tup
 
 def _inbound_row(connection: sqlite3.Connection, tables: Tables, agent_group: str, row: ClaimedRow) -> InboundRow:
     content = row.content
-    if content is None:
-        sent = tables.outbox.already_sent(connection, row.id) if row.attempt > 1 else ()
+    sent = already_sent(connection, tables, row.id) if row.attempt > 1 else ()
+    if content is not None and sent and row.kind == InKind.CHAT:
+        content = to_json(replace(chat_from_json(content), already_sent=sent))
+    elif content is None:
         content = to_json(
             ChatIn(
                 text=row.text,
@@ -59,3 +61,9 @@ def _inbound_row(connection: sqlite3.Connection, tables: Tables, agent_group: st
         content=content,
         files=row.files,
     )
+
+
+def already_sent(connection: sqlite3.Connection, tables: Tables, row: str) -> tuple[str, ...]:
+    """Return what earlier attempts at a row have said, in chats and to other agents."""
+    written = tables.inbox.written_for(connection, row)
+    return (*tables.outbox.already_sent(connection, row), *(f"(to {name}) {text}" for name, text in written))

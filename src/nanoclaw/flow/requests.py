@@ -4,7 +4,7 @@ In: an AgentRequest of a run, already typed by the wire.
 Out: an answer for the agent that waits, by the request's seq; None: a person is asked, the answer comes later.
 Writes: what the handlers write, `audit` (what was refused); notes to agents in `inbox`.
 Never: takes the caller's identity from the request; it comes from the mailbox the request was read from.
-Fails: an action without a handler is refused and the agent told.
+Fails: an action without a handler, or whose handler refuses, is audited and the agent told; AgentFault ends the run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nanoclaw.contract.message import InKind, SystemIn, ToolAnswer, to_json
+from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.sandbox.wire import OutRequest
 from nanoclaw.store.audit import Entry
+from nanoclaw.store.db import savepoint
 from nanoclaw.store.inbox import NewRow, RowPlace
 from nanoclaw.store.tables import Tables
 
@@ -60,15 +62,22 @@ class Requests:
         handler = self._handlers.get(request.action)
         if handler is None:
             action = request.action[:MOST_ACTION]
-            self._tables.audit.append(
-                connection,
-                Entry(now, "request.refused", f"session:{caller.session}", action, "deny", "no_such_action"),
-            )
+            self._note_refusal(connection, caller, (action, "no_such_action"), now)
             answer = ToolAnswer("refused", f"This NanoClaw has no action {action!r}.")
         else:
-            answer = handler(connection, caller, request.arguments, after, now)
+            try:
+                with savepoint(connection):  # what it wrote before it refused is undone
+                    answer = handler(connection, caller, request.arguments, after, now)
+            except Refused as refused:
+                self._note_refusal(connection, caller, (request.action, "refused"), now)
+                answer = ToolAnswer("refused", refused.reason)
         if answer is not None:
             after.answers.append(AnswerTo(caller.session, caller.fence, caller.seq, answer))
+
+    def _note_refusal(self, connection: sqlite3.Connection, caller: Caller, what: tuple[str, str], now: int) -> None:
+        subject, reason = what
+        entry = Entry(now, "request.refused", f"session:{caller.session}", subject, "deny", reason)
+        self._tables.audit.append(connection, entry)
 
 
 def tell_agent(

@@ -180,6 +180,10 @@ class Inbox:
         row = self._sql.row(connection, "what_was_written", session_id=session, turn=turn, id=row_id)
         return Written(0, 0, 0) if row is None else Written(row["answers"], row["notes"], row["asked"])
 
+    def written_for(self, connection: sqlite3.Connection, row_id: str) -> list[tuple[str, str]]:
+        """Return (agent, text) of what was written to other agents for a row, oldest first."""
+        return [(row["name"], row["text"]) for row in self._sql.rows(connection, "list_written_for", id=row_id)]
+
     def conversation(self, connection: sqlite3.Connection, session: str, row_id: str) -> Conversation:
         """Return how the conversation stands that a row of a session belongs to, the row itself left out."""
         row = self._sql.row(connection, "find_conversation", session_id=session, id=row_id)

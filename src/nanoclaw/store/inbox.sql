@@ -48,6 +48,12 @@ SELECT coalesce(sum(routed_by = 'agent-answer'), 0) AS answers, coalesce(sum(rou
   SELECT id, routed_by, outcome FROM inbox WHERE from_session_id = :session_id AND from_turn = :turn
   UNION SELECT id, routed_by, outcome FROM inbox WHERE from_inbox_id = :id);
 
+-- name: list_written_for
+-- what was written to other agents for a row, oldest first
+SELECT g.name, json_extract(i.content, '$.text') AS text FROM inbox i JOIN sessions s ON s.id = i.session_id
+JOIN agent_groups g ON g.id = s.agent_group_id
+WHERE i.from_inbox_id = :id AND i.routed_by IN ('agent', 'agent-answer') ORDER BY i.id;
+
 -- name: find_conversation^
 -- The conversation of row :id: `above` climbs from an answer to the row of its session that asked, `below` is all that
 -- this one led to. `waits`: some of it is under way. `heard`: whoever waits for this session's answer got one already.
