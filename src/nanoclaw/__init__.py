@@ -56,6 +56,7 @@ the data path, in the order of a message
   flow/receive.py                     A channel's batch, taken in one transaction; what is accepted is never lost again
   flow/route.py                       Which agents a message is for, and whether it engages them
   flow/admit.py                       Whether this sender's message may reach this agent
+  flow/commands.py                    What people tell the host, or an agent's driver, by an exact first word: /stop ...
   flow/enqueue.py                     An admitted message becomes a row of the ledger and one inbox row for each agent
   flow/wake.py                        A session with waiting rows gets them into its live box, or gets a box
   flow/claim.py                       Rows of the store become rows of a mailbox

@@ -106,6 +106,7 @@ class Settings:
     turn_seconds: float = 3600.0  # wall limit of a turn (architecture section 6)
     tool_seconds: float = 1800.0
     hang_seconds: float = 600.0
+    session_close_days: int = 30  # a thread in which nothing was said for this long is forgotten; 0: never
     memory_floor_mb: int = 512  # below this much free memory idle boxes are ended, least recently used first
     log_level: str = "info"
     provider: str = ""  # overrides the provider of every agent group; for tests and trying things out

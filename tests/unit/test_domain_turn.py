@@ -22,7 +22,7 @@ from nanoclaw.domain.turn import (
     describe_end,
 )
 
-OURS = {RunEnd.IDLE, RunEnd.STOPPED, RunEnd.HOST_DIED}
+OURS = {RunEnd.IDLE, RunEnd.STOPPED, RunEnd.STOPPED_BY_PERSON, RunEnd.HOST_DIED}
 
 
 @pytest.mark.parametrize("end", [end for end in RunEnd if end not in OURS])

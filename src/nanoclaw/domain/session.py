@@ -22,6 +22,7 @@ class RunEnd(StrEnum):
 
     IDLE = "idle"  # ended by the host: unused, or memory is short
     STOPPED = "stopped"  # the host shut down as it was asked to
+    STOPPED_BY_PERSON = "stopped_by_person"  # `/stop` or `/clear` in a chat
     HOST_DIED = "host_died"  # the host died; found at its next start
     AGENT_FAILED = "agent_failed"  # the provider failed, exited or hung; the runner said so
     BOX_DIED = "box_died"  # the box ended by itself
@@ -35,9 +36,9 @@ class RunEnd(StrEnum):
     @property
     def blames_agent(self) -> bool:
         """Whether the next attempt waits (5 s, then 20 s): the host's own stop is nobody's fault."""
-        return self not in (RunEnd.IDLE, RunEnd.STOPPED, RunEnd.HOST_DIED)
+        return self not in (RunEnd.IDLE, RunEnd.STOPPED, RunEnd.STOPPED_BY_PERSON, RunEnd.HOST_DIED)
 
     @property
     def counts(self) -> bool:
         """Whether it is one of the three failures a row may have: what the host did on purpose is none."""
-        return self not in (RunEnd.IDLE, RunEnd.STOPPED)
+        return self not in (RunEnd.IDLE, RunEnd.STOPPED, RunEnd.STOPPED_BY_PERSON)

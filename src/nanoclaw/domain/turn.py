@@ -1,6 +1,7 @@
 """The life of an accepted message and of a delivery; retry rules and outcomes.
 
-inbox     queued -> claimed -> done | dead          claimed -> queued (run over; the next claim is attempt + 1)
+inbox     queued -> claimed -> done | dead          queued -> done (what was only overheard, a command of the host)
+          claimed -> queued (run over; the next claim is attempt + 1)
 delivery  pending -> sending -> sent | failed       after a crash: sending -> unknown -> sent | pending
 """
 
@@ -76,6 +77,7 @@ def describe_end(end: RunEnd, detail: str) -> str:
     words = {
         RunEnd.IDLE: "the sandbox was put to sleep in the middle of it. Please send it again.",
         RunEnd.STOPPED: "the host was stopped each time. Please send it again.",
+        RunEnd.STOPPED_BY_PERSON: "somebody stopped it. Please send it again.",
         RunEnd.HOST_DIED: "the host died while it was worked on. Please send it again.",
         RunEnd.AGENT_FAILED: "the agent stopped working.",
         RunEnd.BOX_DIED: "the sandbox ended unexpectedly.",

@@ -116,9 +116,9 @@ def decide_called(text: str, names: list[str]) -> frozenset[str]:
     """
     if "@" not in text:
         return frozenset()
-    folded, taken, called = _fold(text), set[int](), set[str]()
+    folded, taken, called = fold(text), set[int](), set[str]()
     for name in sorted(set(names), key=len, reverse=True):
-        wanted = "@" + _fold(name)
+        wanted = "@" + fold(name)
         at = folded.find(wanted) if name else -1
         while at >= 0:
             if at not in taken and _is_alone(folded, at, at + len(wanted)):
@@ -159,7 +159,8 @@ def _compile_or_none(pattern: str) -> _Compiled | None:
         return None
 
 
-def _fold(text: str) -> str:
+def fold(text: str) -> str:
+    """Return a text as names are compared: in one case, accents composed."""
     return unicodedata.normalize("NFC", text).casefold()
 
 

@@ -2,7 +2,8 @@
 
 In: a session, the fence of its live run.
 Out: the rows as the box sees them, with what earlier attempts have already sent.
-Writes: `inbox` (queued -> claimed, attempt + 1), in the caller's transaction.
+Writes: `inbox` (queued -> claimed, attempt + 1; queued -> done for overheard rows that are too many), in the caller's
+transaction.
 Never: claims for a run that is not the live one (the SQL checks fence and state); claims context without a trigger.
 Fails: with the transaction.
 """
@@ -17,6 +18,8 @@ from nanoclaw.sandbox.mailbox import InboundRow
 from nanoclaw.store.inbox import ClaimedRow
 from nanoclaw.store.tables import Tables
 
+MOST_CONTEXT = 50  # overheard rows that ride along with one trigger row: the newest
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -29,6 +32,7 @@ class Claimed:
 def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tuple[int, str], now: int) -> Claimed:
     """Claim what waits for run (fence, agent group) and return it as the box sees it."""
     fence, agent_group = run
+    tables.inbox.trim_context(connection, session, MOST_CONTEXT, now)
     if tables.inbox.claim(connection, session, fence, now) == 0:
         return Claimed((), "")
     rows = tables.inbox.claimed(connection, session, fence)

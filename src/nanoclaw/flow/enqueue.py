@@ -1,7 +1,7 @@
 """4 enqueue: an admitted message becomes a row of the ledger and one inbox row for each agent.
 
 In: one incoming message with its admitted routes.
-Out: the message's id, the sessions that have something to do, and the agents that could not be given it.
+Out: the message's id, the agents that could not be given it, why a command was refused; sessions to wake.
 Writes: `inbound`, `inbox`, `sessions` (made when new), `thread_subscriptions`, in the caller's transaction; `audit` of
 what failed.
 Never: touches a mailbox; the projection is wake's. Lets one agent's failure touch another's row.
@@ -11,14 +11,17 @@ Fails: with the transaction when the store does; when no agent could be given th
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nanoclaw.channels.base import Incoming
 from nanoclaw.contract.message import InKind
 from nanoclaw.domain.session import SessionId
+from nanoclaw.domain.verdict import Deny
 from nanoclaw.domain.wiring import EngageMode, Rule
 from nanoclaw.errors import StoreError, StoreFull
 from nanoclaw.flow.admit import Sender
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.commands import Command, Given, give_command
 from nanoclaw.flow.route import Route
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.chats import Chat
@@ -46,6 +49,7 @@ class Admitted:
     chat: Chat
     sender: Sender
     admissions: list[Admission]
+    command: Command | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,73 +60,81 @@ class Failure:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Enqueued:
-    """`message` is the inbound id ('': nobody could be given it); `wake` the sessions with a new trigger row."""
+    """`message` is the inbound id ('': nobody could be given it); `denials` say why agents do not obey a command."""
 
     message: str
-    wake: tuple[SessionId, ...]
-    failures: tuple[Failure, ...] = ()
+    failures: list[Failure] = field(default_factory=list[Failure])
+    denials: list[Deny] = field(default_factory=list[Deny])
 
 
 class _NobodyTook(Exception):
     """Undoes the ledger's row of a message that no agent could be given."""
 
 
-def enqueue(connection: sqlite3.Connection, tables: Tables, admitted: Admitted, now: int) -> Enqueued:
+def enqueue(connection: sqlite3.Connection, tables: Tables, admitted: Admitted, after: Aftermath, now: int) -> Enqueued:
     """Write the message and its inbox rows; a message that was there before goes to those who have it not."""
-    wake, failures = list[SessionId](), list[Failure]()
+    done = Enqueued("")
     try:
         with savepoint(connection):
-            message = _write(connection, tables, admitted, (wake, failures), now)
+            done.message = _find_or_add(connection, tables, admitted, now)
+            _add_rows(connection, tables, (admitted, done), after, now)
     except _NobodyTook:
-        message = ""
-    for failure in failures:
-        tables.audit.append(
-            connection,
-            Entry(now, "route.failed", "host", message or admitted.chat.id, "failed", failure.agent_group),
-        )
-    return Enqueued(message, tuple(wake), tuple(failures))
+        done.message = ""
+    for failure in done.failures:
+        subject = done.message or admitted.chat.id
+        tables.audit.append(connection, Entry(now, "route.failed", "host", subject, "failed", failure.agent_group))
+    return done
 
 
-def _write(
-    connection: sqlite3.Connection,
-    tables: Tables,
-    admitted: Admitted,
-    done: tuple[list[SessionId], list[Failure]],
-    now: int,
-) -> str:
-    wake, failures = done
-    sender, incoming = admitted.sender, admitted.incoming
-    known = tables.inbound.find(connection, sender.channel, admitted.chat.id, incoming.platform_id)
-    message = known or tables.inbound.add(connection, _inbound(admitted), now)
-    have = {row["wiring_id"] for row in tables.inbox.of_message(connection, message)} if known else set[str]()
+def _find_or_add(connection: sqlite3.Connection, tables: Tables, admitted: Admitted, now: int) -> str:
+    channel, platform_id = admitted.sender.channel, admitted.incoming.platform_id
+    known = tables.inbound.find(connection, channel, admitted.chat.id, platform_id)
+    return known or tables.inbound.add(connection, _inbound(admitted), now)
+
+
+def _add_rows(
+    connection: sqlite3.Connection, tables: Tables, what: tuple[Admitted, Enqueued], after: Aftermath, now: int
+) -> None:
+    admitted, done = what
+    have = {row["wiring_id"] for row in tables.inbox.of_message(connection, done.message)}
     given = len(have)
     for admission in admitted.admissions:
         if admission.route.wiring.id in have:
             continue
+        part = Aftermath()
         try:
             with savepoint(connection):
-                session = _add_row(connection, tables, (admitted, admission), message, now)
+                denial = _add_row(connection, tables, (admitted, admission), done.message, part, now)
         except StoreFull:
             raise
         except (StoreError, sqlite3.IntegrityError) as error:
-            failures.append(Failure(admission.route.wiring.agent_group, str(error)))
+            done.failures.append(Failure(admission.route.wiring.agent_group, str(error)))
             continue
         given += 1
-        if admission.route.trigger:
-            wake.append(session)
+        after.add(part)
+        if denial is not None:
+            done.denials.append(denial)
     if given == 0:
         raise _NobodyTook
-    return message
 
 
 def _add_row(
-    connection: sqlite3.Connection, tables: Tables, what: tuple[Admitted, Admission], message: str, now: int
-) -> SessionId:
+    connection: sqlite3.Connection,
+    tables: Tables,
+    what: tuple[Admitted, Admission],
+    message: str,
+    after: Aftermath,
+    now: int,
+) -> Deny | None:
     admitted, admission = what
-    route, thread = admission.route, admitted.incoming.thread_id
+    route, command = admission.route, admitted.command
     session = find_session(connection, tables, admitted, route, now)
+    if command is not None:
+        incoming, chat, sender = admitted.incoming, admitted.chat, admitted.sender
+        given = Given(command, message, incoming, chat, sender, route, admission.rule, session)
+        return give_command(connection, tables, given, after, now)
     row = NewRow(
         session=session,
         seq=tables.sessions.take_seq(connection, session, now),
@@ -134,10 +146,17 @@ def _add_row(
         admitted_by=admission.rule,
     )
     tables.inbox.add(connection, row, now)
+    _subscribe(connection, tables, admitted.incoming, route, now)
+    if route.trigger:
+        after.wake[session] = None
+    return None
+
+
+def _subscribe(connection: sqlite3.Connection, tables: Tables, incoming: Incoming, route: Route, now: int) -> None:
+    """Let a sticky wiring listen to the rest of a thread of a group in which its agent was called."""
     sticky = route.wiring.engage is EngageMode.MENTION_STICKY and route.rule in SUBSCRIBING
-    if sticky and admitted.incoming.is_group and thread is not None:
-        tables.chats.subscribe(connection, route.wiring.id, thread, now)
-    return session
+    if sticky and incoming.is_group and incoming.thread_id is not None:
+        tables.chats.subscribe(connection, route.wiring.id, incoming.thread_id, now)
 
 
 def find_session(

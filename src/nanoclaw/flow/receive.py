@@ -22,6 +22,7 @@ from nanoclaw.domain.verdict import Allow, Ask, Deny
 from nanoclaw.domain.wiring import UNKNOWN_WORDS, Patterns
 from nanoclaw.flow.admit import Sender, judge, record_refusal
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.commands import parse_command
 from nanoclaw.flow.enqueue import Admission, Admitted, enqueue
 from nanoclaw.flow.route import Route, find_chat, find_routes, find_sender
 from nanoclaw.log import Log
@@ -206,16 +207,19 @@ class Intake:
             return self._take_unwired(taking, chat)
         routes = find_routes(connection, tables, self._patterns, wirings, incoming)
         admissions, denials = self._judge(taking, chat, routes)
+        command = parse_command(incoming.text, [wiring.agent_name for wiring in wirings])
+        if command is not None:  # it is nobody's context
+            admissions = [admission for admission in admissions if admission.route.trigger]
         if not admissions:
             return self._refuse(taking, chat, denials)
-        queued = enqueue(connection, tables, Admitted(incoming, chat, sender, admissions), now)
+        queued = enqueue(connection, tables, Admitted(incoming, chat, sender, admissions, command), after, now)
         for failure in queued.failures:
             self._log.error("route.failed", agent_group=failure.agent_group, error=failure.error)
         if queued.message == "":
             return Accepted("", fresh=True, refused=FAILED, reason="route_failed")
+        denials.engaged += queued.denials
         if (denial := denials.first) is not None:
             record_refusal(connection, tables, sender, (chat.id, queued.message), denial, now)
-        after.wake.update(dict.fromkeys(queued.wake))
         return Accepted(queued.message, fresh=True)
 
     def click(

@@ -57,12 +57,14 @@ class RunKeeper:
         self._gateway = gateway
         self._changed = changed
         self._typing = typing
+        self._unwanted: dict[SessionId, RunEnd] = {}  # to be ended as soon as they have started
         # set by host.py: the stages need each other
         self.wake: Callable[[SessionId], None] = lambda session: None
         self.carry: Callable[[Aftermath], None] = lambda after: None
 
     async def start(self, session: SessionId) -> None:
         """Start a run for a session that has none, when something is due."""
+        self._unwanted.pop(session, None)
         plan = await self._starter.plan(session)
         if plan is None:
             return
@@ -76,6 +78,8 @@ class RunKeeper:
             await self._end_unstarted(plan, f"{error} {mend}".strip())
             return
         self._live.add(run)
+        if (end := self._unwanted.pop(session, None)) is not None:
+            self.end_soon(run, end, "")
         took = int((self._means.clock.monotonic() - began) * 1000)
         log.info("run.started", rows=len(plan.claimed.rows), took_ms=took)
         self._means.spawn(self._serve(run), f"run {session}")
@@ -123,10 +127,12 @@ class RunKeeper:
         await run.over.wait()
 
     def end_now(self, session: SessionId, end: RunEnd) -> None:
-        """End a session's live run at once, tools included; the rows it held end as `end` says."""
+        """End a session's run at once, tools included, also one that is being started."""
         run = self._live.find(session)
         if run is not None:
             self.end_soon(run, end, "")
+        else:
+            self._unwanted[session] = end
 
     def answer(self, answer: AnswerTo) -> None:
         """Give an answer to an agent that waits for it; one whose run is over waits no more."""

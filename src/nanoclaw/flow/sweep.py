@@ -2,7 +2,7 @@
 
 In: the store, the live runs, the clock.
 Out: hints to wake and deliver; runs ended for silence, idleness or short memory.
-Writes: through run.
+Writes: through run; `sessions` (closed) and their overheard rows, of threads in which nothing is said any more.
 Never: is on the path of a message; reads a mailbox that has not changed.
 Fails: a look on a full disk is logged and repeated at the next second; StoreError stops the host.
 """
@@ -10,11 +10,12 @@ Fails: a look on a full disk is logged and repeated at the next second; StoreErr
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.config import Settings
-from nanoclaw.domain.session import RunEnd
+from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import StoreFull
 from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.deliver import Deliver
@@ -28,6 +29,9 @@ LEASE_SECONDS = 60.0
 TURN_MARGIN_SECONDS = 60.0  # a runner gets this long to notice the wall limit of a turn itself
 MOST_TURNS = 3  # that may pass before a row ends: its own, a nudge, a report of a wrong destination
 STOP_GRACE_SECONDS = 5.0
+CLOSE_SECONDS = 3600.0  # between two looks for threads in which nothing is said any more
+MOST_CLOSED = 100  # sessions closed in one transaction
+DAY_MS = 24 * 60 * 60 * 1000
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -74,6 +78,7 @@ class Sweep:
         self._wake = wake
         self._deliver = deliver
         self._chase = chase
+        self._closed_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look once a second until `stop` is set."""
@@ -100,6 +105,7 @@ class Sweep:
         for run in runs:
             self._look_at(run)
         self._free_memory([run for run in runs if run.ending is None])
+        await self._close_idle(now_ms)
 
     def _look_at(self, run: LiveRun) -> None:
         now = self._means.clock.monotonic()
@@ -112,6 +118,27 @@ class Sweep:
             self._means.spawn(
                 self._runs.collect(run), f"collect {run.session}"
             )  # a box that holds a lock delays nobody
+
+    async def _close_idle(self, now: int) -> None:
+        means, beat = self._means, self._means.clock.monotonic()
+        days = means.config.settings.session_close_days
+        if days <= 0 or (self._closed_at is not None and beat - self._closed_at < CLOSE_SECONDS):
+            return
+        self._closed_at = beat
+        before = now - days * DAY_MS
+        while await means.store.read(lambda connection: self._list_idle(connection, before)):
+            closed = await means.store.write(lambda connection: self._close(connection, before, now))
+            means.log.info("session.closed", count=closed)
+
+    def _list_idle(self, connection: sqlite3.Connection, before: int) -> list[SessionId]:
+        return self._means.tables.sessions.list_idle(connection, before, MOST_CLOSED)
+
+    def _close(self, connection: sqlite3.Connection, before: int, now: int) -> int:
+        idle = self._list_idle(connection, before)
+        for session in idle:
+            self._means.tables.inbox.end_context(connection, session, now)
+            self._means.tables.sessions.close(connection, session, now)
+        return len(idle)
 
     def _free_memory(self, runs: list[LiveRun]) -> None:
         if not runs:

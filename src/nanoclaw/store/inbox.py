@@ -40,6 +40,17 @@ class NewRow:
     return_row: str | None = None
     hops: int = 0
     files: str = "[]"
+    outcome: Outcome | None = None  # it has ended already: the host itself has answered, in this turn
+    turn: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a session's agent does: trigger rows its run holds, since when (epoch milliseconds), and what waits."""
+
+    held: int
+    since: int
+    waiting: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +164,8 @@ class Inbox:
             return_inbox_id=row.return_row,
             hops=row.hops,
             files=row.files,
+            outcome=row.outcome,
+            turn=row.turn,
             now=now,
         )
         return row_id
@@ -233,6 +246,27 @@ class Inbox:
     def forget_sender(self, connection: sqlite3.Connection, group: str) -> None:
         """Take an agent group's sessions out of what other agents have heard from it; the words stay theirs."""
         self._sql.change(connection, "forget_sender", agent_group_id=group)
+
+    def trim_context(self, connection: sqlite3.Connection, session: str, most: int, now: int) -> int:
+        """queued -> done, silent: the oldest of what was overheard, so that `most` ride along with a trigger row."""
+        return self._sql.change(connection, "trim_context", session_id=session, most=most, now=now)
+
+    def end_context(self, connection: sqlite3.Connection, session: str, now: int) -> int:
+        """queued -> done, silent: everything that waits without a trigger."""
+        return self._sql.change(connection, "end_context", session_id=session, now=now)
+
+    def waiting(self, connection: sqlite3.Connection, session: str) -> list[str]:
+        """Return the ids of the rows that wait, in order."""
+        return [str(row["id"]) for row in self._sql.rows(connection, "list_waiting", session_id=session)]
+
+    def move(self, connection: sqlite3.Connection, row: str, session: str, seq: int) -> None:
+        """Let a row wait in another session, under a number taken there."""
+        self._sql.change(connection, "move_row", id=row, session_id=session, seq=seq)
+
+    def describe_work(self, connection: sqlite3.Connection, session: str) -> Work:
+        """Return what a session's agent works on and what waits for it."""
+        row = self._sql.row(connection, "describe_work", session_id=session)
+        return Work(0, 0, 0) if row is None else Work(row["held"], row["since"] or 0, row["waiting"])
 
     def count_claimed(self, connection: sqlite3.Connection, session: str, run: int) -> int:
         """Return how many rows a run holds."""

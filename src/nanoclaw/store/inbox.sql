@@ -1,9 +1,38 @@
 -- name: insert_row!
--- -> queued
+-- -> queued; -> done when it has an outcome already
 INSERT INTO inbox (id, inbound_id, session_id, wiring_id, seq, kind, trigger, content, routed_by, admitted_by,
-  from_session_id, from_inbox_id, from_turn, return_session_id, return_inbox_id, hops, files, state, queued_at)
+  from_session_id, from_inbox_id, from_turn, return_session_id, return_inbox_id, hops, files, state, turn, outcome,
+  queued_at, ended_at)
 VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :content, :routed_by, :admitted_by,
-  :from_session_id, :from_inbox_id, :from_turn, :return_session_id, :return_inbox_id, :hops, :files, 'queued', :now);
+  :from_session_id, :from_inbox_id, :from_turn, :return_session_id, :return_inbox_id, :hops, :files,
+  iif(:outcome IS NULL, 'queued', 'done'), :turn, :outcome, :now, iif(:outcome IS NULL, NULL, :now));
+
+-- name: trim_context!
+-- queued -> done: of what was overheard before each trigger row (and after the last) all but the newest :most
+UPDATE inbox SET state = 'done', outcome = 'silent', ended_at = :now WHERE id IN (
+  SELECT id FROM (
+    SELECT id, trigger, kind, row_number() OVER (PARTITION BY trigger, kind, triggers_after ORDER BY seq DESC) AS place
+    FROM (SELECT id, seq, trigger, kind, sum(trigger) OVER (ORDER BY seq DESC) AS triggers_after
+      FROM inbox WHERE session_id = :session_id AND state = 'queued'))
+  WHERE trigger = 0 AND kind = 'chat' AND place > :most);
+
+-- name: end_context!
+-- queued -> done: what was overheard and never rode along
+UPDATE inbox SET state = 'done', outcome = 'silent', ended_at = :now
+WHERE session_id = :session_id AND state = 'queued' AND trigger = 0;
+
+-- name: list_waiting
+SELECT id FROM inbox WHERE session_id = :session_id AND state = 'queued' ORDER BY seq;
+
+-- name: move_row!
+-- queued, in another session
+UPDATE inbox SET session_id = :session_id, seq = :seq WHERE id = :id AND state = 'queued';
+
+-- name: describe_work^
+SELECT count(*) FILTER (WHERE state = 'claimed') AS held, count(*) FILTER (WHERE state = 'queued') AS waiting,
+  min(claimed_at) FILTER (WHERE state = 'claimed') AS since
+FROM (SELECT state, claimed_at FROM inbox WHERE session_id = :session_id AND state = 'claimed' AND trigger = 1
+  UNION ALL SELECT state, claimed_at FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1);
 
 -- name: claim_rows!
 -- queued -> claimed, for the live run alone: at most :most rows, but always up to a trigger row, with all context before

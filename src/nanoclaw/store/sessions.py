@@ -77,6 +77,14 @@ class Sessions:
         """Return every session of an agent group, closed ones too."""
         return [_session(row) for row in self._sql.rows(connection, "list_of_group", agent_group_id=group)]
 
+    def close(self, connection: sqlite3.Connection, session: str, now: int) -> None:
+        """Close a session: the next message for it begins another."""
+        self._sql.change(connection, "close_session", id=session, now=now)
+
+    def list_idle(self, connection: sqlite3.Connection, before: int, most: int) -> list[SessionId]:
+        """Return up to `most` sessions of threads in which nothing has happened since `before`."""
+        return [SessionId(row["id"]) for row in self._sql.rows(connection, "list_idle", before=before, most=most)]
+
     def list_live(self, connection: sqlite3.Connection) -> list[Session]:
         """Return the sessions whose run is not over."""
         return [_session(row) for row in self._sql.rows(connection, "list_live")]

@@ -13,6 +13,18 @@ SELECT * FROM sessions WHERE id = :id;
 -- name: list_sessions
 SELECT * FROM sessions WHERE closed_at IS NULL ORDER BY last_active_at DESC, id;
 
+-- name: close_session!
+-- the next message begins another
+UPDATE sessions SET closed_at = :now WHERE id = :id AND closed_at IS NULL;
+
+-- name: list_idle
+-- sessions of a thread in which nothing has happened since :before, and for which nothing waits or is asked
+SELECT s.id FROM sessions s WHERE s.closed_at IS NULL AND s.mode = 'per-thread' AND s.thread_id IS NOT NULL
+AND s.run_state = 'over' AND s.last_active_at < :before
+AND NOT EXISTS (SELECT 1 FROM inbox i WHERE i.session_id = s.id AND i.state = 'queued' AND i.trigger = 1)
+AND NOT EXISTS (SELECT 1 FROM approvals a WHERE a.session_id = s.id AND a.state = 'open')
+AND NOT EXISTS (SELECT 1 FROM tasks t WHERE t.session_id = s.id AND t.state <> 'ended') LIMIT :most;
+
 -- name: list_live
 SELECT * FROM sessions WHERE run_state <> 'over';
 
