@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nanoclaw.domain.people import Role, UserId
 from nanoclaw.domain.verdict import Deny
@@ -116,8 +116,11 @@ class Asks(NobodyAsked):
         return Deny("unknown_chat_asked", "I have asked which agent is for this chat.")
 
 
-def connect(world: World, asks: Asks) -> Asks:
-    """Let the world's channel hand its messages to an intake that asks."""
+Asked = TypeVar("Asked", bound=NobodyAsked)
+
+
+def connect(world: World, asks: Asked) -> Asked:
+    """Let the world's channel hand its messages to an intake that asks so, or asks nobody."""
     world.intake = Intake(world.tables, asks, world.means.log)
     world.channel.connect(world.receiver(world.carrier.carry))
     return asks

@@ -9,6 +9,7 @@ import pytest
 
 from nanoclaw.domain.people import Role
 from nanoclaw.domain.wiring import EngageMode, IgnoredMessagePolicy, SenderScope, UnknownSenderPolicy
+from nanoclaw.flow.receive import NobodyAsked
 from nanoclaw.store.chats import ALWAYS, WiringRules
 from tests.flow.cast import MENTION, Asks, Cast, bytes_below, connect
 from tests.flow.world import CHANNEL, Chat, World, open_world
@@ -110,6 +111,7 @@ async def test_what_a_stranger_says_is_nobodys_context(tmp_path: Path, policy: U
 
 async def test_nothing_a_refused_stranger_said_is_anywhere_below_the_home(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
+        connect(world, NobodyAsked())
         cast = Cast(world)
         agents = (("Andy", OVERHEARS), ("Bob", ALWAYS), ("Cy", replace(FOR_KNOWN, ignored=OVERHEARS.ignored)))
         for policy in (STRICT, ASKS):
@@ -127,6 +129,7 @@ async def test_nothing_a_refused_stranger_said_is_anywhere_below_the_home(tmp_pa
 
 async def test_nothing_said_in_a_chat_without_an_agent_is_anywhere_below_the_home(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
+        connect(world, NobodyAsked())
         await Cast(world).chat("known but not wired")
         for name in ("nowhere", "known but not wired"):
             group, direct = Chat(world, name, is_group=True), Chat(world, name, is_group=False)
@@ -232,6 +235,7 @@ async def test_a_right_that_is_taken_away_counts_from_the_next_message_on(tmp_pa
 @pytest.mark.parametrize("handle", ["", "\0", "../../etc/passwd", "\U0001f47b" * 40, "x" * 10_000, "a\nb", "\ud800"])
 async def test_odd_handles_are_refused_like_any_stranger_and_kept_short(tmp_path: Path, handle: str) -> None:
     async with open_world(tmp_path) as world:
+        connect(world, NobodyAsked())
         cast = Cast(world)
         chat = await cast.chat("family", ("Andy", ALWAYS))
         for chat_id in (chat.name, handle):
