@@ -96,6 +96,18 @@ async def test_a_scope_that_was_taken_away_meanwhile_counts_at_the_yes(tmp_path:
         assert await world.rows("SELECT name FROM agent_groups") == [("Andy",)]
 
 
+async def test_what_only_a_wider_scope_may_is_not_done_when_it_was_narrowed_before_the_yes(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        agent, chat = await enter(world, "global")
+        assert (await agent.ncl("groups", "create", "Tom")).status == "pending"
+        await world.until(lambda: len(chat.heard) == 2)
+        await world.change("UPDATE container_configs SET cli_scope = 'group'")
+        world.script.replies("a pity")
+        await chat.presses("Approve")
+        await world.until(lambda: chat.heard[-1] == "a pity")
+        assert await world.rows("SELECT name FROM agent_groups") == [("Andy",)]
+
+
 async def test_a_group_scope_sees_its_own_and_cannot_tell_others_from_none(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         agent, _ = await enter(world)
@@ -181,6 +193,18 @@ async def test_what_reaches_beyond_the_group_is_asked_of_who_decides_for_all(tmp
         assert asked == [(agent.group,), (None,), (None,)]
 
 
+async def test_a_card_says_by_name_what_the_command_names_by_id(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        agent, chat = await enter(world)
+        ((alice,),) = await world.rows("SELECT id FROM users WHERE name = 'Alice'")
+        there = await agent.ncl("members", "add", alice)
+        missing = await agent.ncl("members", "add", "01NOWHERE")
+        assert there.status == missing.status == "pending"
+        await world.until(lambda: len(chat.heard) == 3)
+        assert f"{alice} is Alice, scripted:alice" in chat.heard[1]
+        assert "01NOWHERE is nothing of this name" in chat.heard[2]
+
+
 async def test_an_approved_restart_ends_the_own_session_alone(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         agent, chat = await enter(world)
@@ -195,8 +219,11 @@ async def test_an_approved_restart_ends_the_own_session_alone(tmp_path: Path) ->
         world.script.replies("new again")
         await chat.presses("Approve")
         await world.until(lambda: chat.heard[-1] == "new again")
-        runs = await world.rows("SELECT id, fence FROM sessions ORDER BY id")
-        assert sorted(fence for _, fence in runs) == [1, 2] and dict(runs)[agent.session] == 2
+        runs = await world.rows("SELECT id, fence, run_state FROM sessions")
+        assert sorted((one == agent.session, fence, state) for one, fence, state in runs) == [
+            (False, 1, "running"),
+            (True, 2, "running"),
+        ]
 
 
 @pytest.mark.parametrize(

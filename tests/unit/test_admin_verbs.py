@@ -12,8 +12,11 @@ from nanoclaw.admin.catalog import NOUNS
 from nanoclaw.admin.desk import Desk
 from nanoclaw.admin.table import to_json
 from nanoclaw.admin.verb import Access
+from nanoclaw.domain.approval import ApprovalKind
+from nanoclaw.domain.card import Option
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.errors import Refused
+from nanoclaw.store.approvals import NewApproval
 from tests.unit.office import Office
 
 
@@ -278,6 +281,48 @@ def test_a_user_is_one_person_on_several_channels(office: Office) -> None:
     assert office.row("users update Eve --name Eva --timezone Europe/Berlin")["timezone"] == "Europe/Berlin"
     with pytest.raises(Refused, match="no time zone"):
         office.ncl("users update Eva --timezone ../../etc/passwd")
+
+
+def test_a_pairing_code_is_shown_once_and_stands_in_no_record(office: Office) -> None:
+    office.user()
+    code = office.row("users pair Bob")["code"]
+    assert len(code) == 6 and code.isdigit()
+    assert ("user.pairing_begun", "operator") in office.events()
+    assert code not in str(office.rows("SELECT * FROM audit")) + str(office.rows("SELECT * FROM pairing_codes"))
+
+
+def open_question(office: Office, *options: Option) -> str:
+    new = NewApproval(
+        kind=ApprovalKind.QUESTION,
+        subject=options[0].value,
+        title="Which?",
+        text="Red or blue",
+        options=options,
+        payload="{}",
+        expires_at=office.clock.now_ms() + 1_000_000,
+    )
+    return office.approvals.open(office.connection, new, office.clock.now_ms()).code
+
+
+def test_the_operator_answers_a_question_by_its_code_once(office: Office) -> None:
+    code = open_question(office, Option("red", "Red"), Option("blue", "Blue"))
+    with pytest.raises(Refused, match="more than one way"):
+        office.ncl("approvals", "approve", code)
+    with pytest.raises(Refused, match="not one of its answers"):
+        office.ncl("approvals", "approve", code, "--option", "3")
+    assert office.row("approvals", "get", code)["text"] == "Red or blue"
+    approval = office.row("approvals", "approve", code, "--option", "blue")["id"]
+    assert office.rows("SELECT state, answer FROM approvals")[0][0] == "approved"
+    with pytest.raises(Refused, match="decided before"):
+        office.ncl("approvals", "approve", approval, "--option", "red")
+    assert office.table("approvals list") == [] and len(office.table("approvals list --state all")) == 1
+
+
+def test_the_operator_denies_and_may_deny_for_good(office: Office) -> None:
+    code = open_question(office, Option("yes", "Yes"), Option("deny", "No"))
+    with pytest.raises(Refused, match="not one of its answers"):
+        office.ncl("approvals", "deny", code, "--for-good")
+    assert office.row("approvals", "deny", code)["answer"] == "deny"
 
 
 # -- what is no good input ---------------------------------------------------------------------------------------------

@@ -102,6 +102,7 @@ def test_a_table_fits_the_terminal_and_counts_wide_characters() -> None:
     table = Table(("id", "name"), (("1" * 26, "x" * 80), ("2", "日本語 🦊")))
     lines = format_table(table, "UTC", 60).splitlines()
     assert all(cell_width(line) <= 60 for line in lines) and lines[1].endswith("…")
+    assert lines[1].startswith("1" * 26)
     assert cell_width("日本語") == 6 and cell_width("e\u0301") == 1
     hidden = Table(("id", "secret"), (("1", "x"),), hidden=("secret",))
     assert "secret" not in format_table(hidden, "UTC")

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from nanoclaw.admin.access import decide_command
-from nanoclaw.admin.call import TRUE, Asker, Call, check_request
+from nanoclaw.admin.call import OPERATOR, TRUE, Asker, Call, check_request
 from nanoclaw.admin.catalog import find_verb
 from nanoclaw.admin.desk import Desk
 from nanoclaw.admin.find import Finder
@@ -40,6 +40,7 @@ from nanoclaw.store.tables import Tables
 MOST_BYTES = 64 * 1024
 MOST_REQUEST = 64 * 1024
 MOST_NAME = 64
+MOST_LABEL = 200
 MOST_COMMAND = 3_000  # characters: what is not shown to a person, nobody can say yes to
 ACTION = "ncl"  # of the agent request
 OWN_NAMES = ("id", "group")  # the values by which a verb names the agent group it is about
@@ -119,7 +120,7 @@ class BoxedNcl:
                 self._check_own(connection, call)
                 if len(_command(request)) > MOST_COMMAND:
                     raise Refused(f"That is too long for a person to read: at most {MOST_COMMAND} characters.")
-                return self._propose(connection, self._proposal(connection, caller, request, whom), after, now)
+                return self._propose(connection, self._proposal(connection, caller, (request, call), whom), after, now)
 
     def _asker(self, connection: sqlite3.Connection, agent_group: str, session: str) -> Asker:
         group = self._tables.groups.get(connection, agent_group)
@@ -132,18 +133,35 @@ class BoxedNcl:
             if value.name in OWN_NAMES and value.refers == "groups" and call.has(value.name):
                 self._find.group(connection, call.asker, call.text(value.name), archived=True)
 
-    def _proposal(self, connection: sqlite3.Connection, caller: Caller, request: Request, whom: str) -> Proposal:
+    def _proposal(
+        self, connection: sqlite3.Connection, caller: Caller, what: tuple[Request, Call], whom: str
+    ) -> Proposal:
+        request, call = what
         name = self._tables.groups.get(connection, caller.agent_group).name
         return Proposal(
             action=ACTION,
             agent_group=caller.agent_group,
             session=caller.session,
             title=f"{one_line(name, MOST_NAME)} wants to change something",
-            text=f"It asks for this command:\n{one_line(_command(request), MOST_COMMAND)}",
+            text="\n".join(
+                [f"The command: {one_line(_command(request), MOST_COMMAND)}", *self._meant(connection, call)]
+            ),
             payload=msgspec.json.encode(Wanted(request, caller.agent_group, caller.session)).decode(),
             chat=caller.place.chat if caller.place and caller.place.chat else caller.chat,
             of_all=whom == AskWhom.ALL,
         )
+
+    def _meant(self, connection: sqlite3.Connection, call: Call) -> Iterator[str]:
+        """Say by name what the command names by id: what a person cannot read, nobody can say yes to."""
+        for value in call.verb.values:
+            if not value.refers or not call.has(value.name):
+                continue
+            try:
+                found = self._find.id_of(connection, OPERATOR, value.refers, call.text(value.name))
+                label = self._find.label_of(connection, value.refers, found)
+            except Refused:
+                label = "nothing of this name, or more than one"
+            yield f"{one_line(call.text(value.name), MOST_NAME)} is {one_line(label, MOST_LABEL)}"
 
     def _refuse(
         self, connection: sqlite3.Connection, asker: Asker, command: str, verdict: Deny, now: int

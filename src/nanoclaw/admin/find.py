@@ -48,6 +48,13 @@ class Finder:
         _expect_one(noun, text, [(row["id"], row["label"]) for row in best])
         return str(best[0]["id"])
 
+    def label_of(self, connection: sqlite3.Connection, noun: str, found: str) -> str:
+        """Return what a person knows something by, given its whole id."""
+        if noun == "groups":
+            group = self._tables.groups.get(connection, found)
+            return f"{group.name}, folder {group.folder}"
+        return str(self._tables.listings.find(connection, noun.replace("-", "_"), found)[0]["label"])
+
 
 def _expect_one(noun: str, text: str, found: Sequence[tuple[str, str]]) -> None:
     said = text[:MOST_SAID] + ("…" if len(text) > MOST_SAID else "")

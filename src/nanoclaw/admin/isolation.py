@@ -25,8 +25,8 @@ May anything that is said in {chat} come up in another chat of {agent}?
   1  Yes, they are one conversation: {agent} answers in each knowing what was said in the other.
   2  In a way: conversations of their own, but one memory and one folder. What {agent} notes down in one, it can
      use in the other.
-  3  No: {chat} gets an assistant of its own, with a memory, a folder and a sandbox of its own. To share a folder
-     all the same is an explicit mount (ncl groups config add-mount).
+  3  No: {chat} gets an assistant of its own, with a memory, a folder and a sandbox of its own. They share nothing;
+     a folder for both would be an explicit mount, which cannot be made yet.
 """
 
 

@@ -13,6 +13,7 @@ from nanoclaw.channels.plain_text import one_line
 
 Cell = str | int | bool | None
 CELL_CHARACTERS = 100
+FACT_CHARACTERS = 4_000  # of a value that has a line of its own: what is asked for must be read whole
 GAP = 2  # blanks between columns
 SHORTEST = 10  # a column is not cut below this
 
@@ -42,7 +43,7 @@ def format_table(table: Table, timezone: str, width: int | None = None) -> str:
     lines = [names, *([line[number] for number in shown] for line in cells)]
     widths = [max(cell_width(line[column]) for line in lines) for column in range(len(names))]
     if width is not None:
-        widths = _fit(widths, width - GAP * (len(widths) - 1))
+        widths = _fit(names, widths, width - GAP * (len(widths) - 1))
     aligned = ([_pad(cell, most) for cell, most in zip(line, widths, strict=True)] for line in lines)
     return "\n".join((" " * GAP).join(line).rstrip() for line in aligned)
 
@@ -60,11 +61,14 @@ def _character_width(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _fit(widths: list[int], room: int) -> list[int]:
-    """Take from the widest column until all fit, or all are short."""
+def _fit(names: list[str], widths: list[int], room: int) -> list[int]:
+    """Take from the widest column until all fit, or all are short; an id is typed again, so it stays whole."""
     fitted = list(widths)
-    while sum(fitted) > room and max(fitted) > SHORTEST:
-        fitted[fitted.index(max(fitted))] -= 1
+    while sum(fitted) > room:
+        longest = max((width for name, width in zip(names, fitted, strict=True) if name != "id"), default=0)
+        if longest <= SHORTEST:
+            break
+        fitted[next(n for n, width in enumerate(fitted) if width == longest and names[n] != "id")] -= 1
     return fitted
 
 
@@ -87,7 +91,7 @@ def format_facts(table: Table, timezone: str) -> str:
     return "\n".join(
         f"{name.ljust(width)}  {cell}".rstrip()
         for row in table.rows
-        for name, cell in zip(names, _cells(table, row, timezone), strict=True)
+        for name, cell in zip(names, _cells(table, row, timezone, FACT_CHARACTERS), strict=True)
         if cell
     )
 
@@ -114,15 +118,15 @@ def _zone(name: str) -> tzinfo:
         return UTC
 
 
-def _cells(table: Table, row: tuple[Cell, ...], timezone: str) -> list[str]:
-    return [_cell(name, value, timezone) for name, value in zip(table.columns, row, strict=True)]
+def _cells(table: Table, row: tuple[Cell, ...], timezone: str, most: int = CELL_CHARACTERS) -> list[str]:
+    return [_cell(name, value, timezone, most) for name, value in zip(table.columns, row, strict=True)]
 
 
-def _cell(name: str, value: Cell, timezone: str) -> str:
+def _cell(name: str, value: Cell, timezone: str, most: int) -> str:
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return format_time(value, timezone) if name == "at" or name.endswith("_at") else str(value)
-    return one_line(value, CELL_CHARACTERS)
+    return one_line(value, most)

@@ -87,8 +87,8 @@ WHERE (:channel IS NULL OR channel_type = :channel) AND (:chat IS NULL OR chat =
 ORDER BY last_at DESC, id LIMIT :most;
 
 -- name: approvals
-SELECT a.id, a.code, a.kind, a.state, g.name AS agent, a.title, a.created_at, a.expires_at, a.ended_at,
-  b.name AS answered_by, a.answer, a.options, a.agent_group_id
+SELECT a.id, a.code, a.kind, a.state, g.name AS agent, a.title, a.text, a.created_at, a.expires_at, a.ended_at,
+  b.name AS answered_by, a.answer, a.options, a.session_id, a.agent_group_id
 FROM approvals a LEFT JOIN agent_groups g ON g.id = a.agent_group_id LEFT JOIN users b ON b.id = a.answered_by
 WHERE (:id IS NULL OR a.id = :id) AND (:group IS NULL OR a.agent_group_id = :group)
   AND (:state IS NULL OR a.state = :state) AND (:kind IS NULL OR a.kind = :kind)
@@ -118,7 +118,9 @@ WHERE substr(id, 1, length(:text)) = upper(:text) OR channel_type || ':' || plat
 ORDER BY rank, id LIMIT :most;
 
 -- name: find_users
-SELECT u.id, u.name AS label, NULL AS agent_group_id,
+SELECT u.id, NULL AS agent_group_id,
+  u.name || coalesce(', ' || (SELECT group_concat(i.channel_type || ':' || i.handle, ' ') FROM identities i
+    WHERE i.user_id = u.id), '') AS label,
   CASE WHEN u.id = upper(:text) THEN 0
     WHEN EXISTS (SELECT 1 FROM identities i WHERE i.user_id = u.id AND i.channel_type || ':' || i.handle = :text) THEN 1
     WHEN u.name = :text COLLATE NOCASE THEN 2 ELSE 3 END AS rank

@@ -17,7 +17,7 @@ Action = Callable[[sqlite3.Connection, Call, Aftermath], Table]
 
 # Columns that a list for people leaves out; `get` and --json have them.
 DETAILS = frozenset({
-    "agent_group_id", "user_id", "messaging_group_id", "target_id", "session_id", "options", "answer", "prompt",
+    "agent_group_id", "user_id", "messaging_group_id", "target_id", "session_id", "options", "answer", "prompt", "text",
     "created_at", "run", "schedule", "context", "missed", "granted_by", "added_by",
 })  # fmt: skip
 LISTED = (
