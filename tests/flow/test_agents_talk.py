@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+from nanoclaw.contract.message import answer_from_json
 from nanoclaw.testing.scripted_box import BoxTurn
 from tests.flow.swarm import agent, ends_with, introduce, notes, open_swarm, sessions_of, told
 from tests.flow.world import World
@@ -178,3 +182,23 @@ async def test_nobody_writes_to_themselves_or_to_one_that_was_archived(tmp_path:
             "self_send",
             "agent_gone",
         ]
+
+
+async def test_a_question_of_a_specialist_is_refused_with_words_rather_than_lost(tmp_path: Path) -> None:
+    """The original's agents that only other agents talk to had nowhere to ask (defect 12): here they are told."""
+    async with open_swarm(tmp_path, "researcher") as world:
+        chat = await world.chat()
+
+        async def asks(turn: BoxTurn) -> None:
+            question = {"title": "Moon", "question": "Which one?", "options": ["ours", "Io"], "timeout_seconds": 300}
+            turn.ask("ask_user_question", json.dumps(question))
+            turn.finish("which moon?")
+
+        world.runtime.script_for("family").replies("the moon", to="researcher")
+        world.runtime.script_for("andy").then(asks)
+        await chat.says("tell me of the moon")
+        await chat.hears("you said: which moon?")
+        await world.quiet()
+        with closing(sqlite3.connect(world.boxes[1].in_directory / "inbound.db")) as mailbox:
+            ((content,),) = mailbox.execute("SELECT content FROM answers").fetchall()
+        assert answer_from_json(content).status == "refused"
