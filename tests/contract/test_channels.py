@@ -63,6 +63,9 @@ class TerminalBench:
     def heard(self, chat_id: str) -> list[str]:
         return [word["text"] for word in self._told[chat_id] if word["type"] == "delivery"]
 
+    async def presses(self, chat_id: str, label: str) -> bool:
+        return False  # people type numbers
+
     def break_next_send(self, *, permanent: bool) -> bool:
         return False  # it only agrees: people read the store
 
@@ -125,6 +128,10 @@ class ScriptedBench:
 
     def heard(self, chat_id: str) -> list[str]:
         return self._channel.heard(chat_id)
+
+    async def presses(self, chat_id: str, label: str) -> bool:
+        await self._channel.press(chat_id, "u1", label)
+        return True
 
     def break_next_send(self, *, permanent: bool) -> bool:
         if permanent:

@@ -28,12 +28,16 @@ class FakeHost:
         self.sent: list[tuple[str, FeedDelivery]] = []
         self.outcomes: dict[str, str] = {}
         self.disk_full = False
+        self.takes: Accepted | None = None  # what the next messages are taken as, when they are for no agent
 
     async def accept(self, batch: Sequence[Incoming], cursor: str | None = None) -> list[Accepted]:
         if self.disk_full:
             raise StoreError("the disk is full")
         results: list[Accepted] = []
         for incoming in batch:
+            if self.takes is not None:
+                results.append(self.takes)
+                continue
             key = (incoming.chat_id, incoming.platform_id)
             fresh = key not in self.accepted
             message = self.accepted.setdefault(key, f"M{len(self.accepted) + 1}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from nanoclaw.channels import base
 from nanoclaw.channels.terminal_words import Accepted, Delivery, Refused, Settled, Welcome
 from nanoclaw.cli.host_process import HostStarter
 from nanoclaw.cli.question import Listener, Question, ask
@@ -112,3 +113,12 @@ def test_a_host_that_dies_at_its_start_is_reported_in_its_own_words(
     starter = HostStarter(Paths(tmp_path, tmp_path / "run"), lambda text: None)
     with pytest.raises(OperatorError, match="is damaged"):
         starter.connect(time.monotonic() + 30)
+
+
+async def test_words_for_an_answer_are_shown_and_end_the_question_well(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = Person(tmp_path, "1")
+        house.host.takes = base.Accepted("", fresh=True, words="Bob may write there now.")
+        assert await ada.asks()
+        assert ada.shown == ["Bob may write there now."]
+        assert (ada.question.outcome, ada.question.refusal) == ("replied", "")

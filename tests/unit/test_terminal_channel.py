@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from nanoclaw.channels.base import Accepted
 from tests.unit.terminal_house import Line, open_house
 
 
@@ -171,3 +172,14 @@ async def test_twenty_messages_at_once_are_accepted_in_order(tmp_path: Path) -> 
         await ada.sends(*({"type": "say", "client_id": f"c{n}", "text": f"t{n}"} for n in range(20)))
         assert [(await ada.hears())["client_id"] for _ in range(20)] == [f"c{n}" for n in range(20)]
         assert [incoming.text for incoming in house.host.heard] == [f"t{n}" for n in range(20)]
+
+
+async def test_an_answer_to_a_question_of_the_host_is_told_and_a_refused_message_is_refused(tmp_path: Path) -> None:
+    async with open_house(tmp_path) as house:
+        ada = await house.connects(hello={})
+        house.host.takes = Accepted("", fresh=True, words="Bob may write there now.")
+        assert await ada.says("1") == {"type": "told", "client_id": "c1", "words": "Bob may write there now."}
+        house.host.takes = Accepted("", fresh=True, refused="You may not.", reason="strict")
+        assert await ada.says("hi", "c2") == {"type": "refused", "client_id": "c2", "reason": "You may not."}
+        house.host.takes = None
+        assert (await ada.says("hi", "c3"))["type"] == "accepted"

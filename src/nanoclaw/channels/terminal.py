@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nanoclaw.channels import base
 from nanoclaw.channels.base import Incoming, Outgoing, Receipt, Sink
 from nanoclaw.channels.terminal_words import (
     DEFAULT_CHAT,
@@ -31,6 +32,7 @@ from nanoclaw.channels.terminal_words import (
     Say,
     ServerWord,
     Settled,
+    Told,
     Typing,
     Welcome,
     WordError,
@@ -197,7 +199,7 @@ class TerminalChannel:
                 case Say():
                     await client.hear(word, lambda say: self._accept(say, client.chat, sink))
 
-    async def _accept(self, word: Say, chat: str, sink: Sink) -> tuple[str, bool]:
+    async def _accept(self, word: Say, chat: str, sink: Sink) -> base.Accepted:
         accepted = await sink.accept(
             [
                 Incoming(
@@ -211,7 +213,7 @@ class TerminalChannel:
                 )
             ]
         )
-        return accepted[0].message, accepted[0].fresh
+        return accepted[0]
 
 
 class _Client:
@@ -291,19 +293,24 @@ class _Client:
             self._welcome = Welcome(self._welcome.assistant, rehearsal, self._welcome.cursor)
             self.hint(self._welcome)
 
-    async def hear(self, word: Say, accept: Callable[[Say], Coroutine[Any, Any, tuple[str, bool]]]) -> None:
-        """Take a message: `accepted` once it is committed, `refused` when it is not; always before its answers."""
+    async def hear(self, word: Say, accept: Callable[[Say], Coroutine[Any, Any, base.Accepted]]) -> None:
+        """Take a message: `accepted` or `told` once it is committed, `refused` when it is not; before its answers."""
         async with self._turn:
             if self._cursor is None:
                 latest = await self._feed.recent(self.chat, 1)
                 self._cursor = latest[-1].order if latest else 0
             try:
-                message, fresh = await accept(word)
+                taken = await accept(word)
             except NanoClawError as error:
                 await self.tell(Refused(word.client_id, f"The message was not saved: {error}"))
                 return
-            self._awaited[message] = self._cursor if fresh else 0
-            await self.tell(Accepted(word.client_id, message))
+            if taken.message:
+                self._awaited[taken.message] = self._cursor if taken.fresh else 0
+                await self.tell(Accepted(word.client_id, taken.message))
+            elif taken.words:
+                await self.tell(Told(word.client_id, taken.words))
+            else:
+                await self.tell(Refused(word.client_id, taken.refused or "Nobody here answers that."))
         self.wake()
 
     async def push(self) -> None:

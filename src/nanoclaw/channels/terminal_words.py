@@ -1,7 +1,7 @@
 """What a terminal client and the terminal channel say to each other: JSON lines on a unix socket.
 
-The client says `hello` (which chat, what it has seen) and `say`; the channel answers `welcome`, `accepted` or
-`refused`, and then `delivery`, `settled` and `typing` as things happen. A line that is not one of these is
+The client says `hello` (which chat, what it has seen) and `say`; the channel answers `welcome`, `accepted`, `told`
+or `refused`, and then `delivery`, `settled` and `typing` as things happen. A line that is not one of these is
 answered by `refused`, and the connection stays up. `order` grows with every delivery of a home, over all its chats.
 """
 
@@ -48,6 +48,13 @@ class Accepted(msgspec.Struct, frozen=True, tag_field="type", tag="accepted"):
     message: str
 
 
+class Told(msgspec.Struct, frozen=True, tag_field="type", tag="told"):
+    """Channel: the message was no message for the agent, it answered a question of the host; `words` answer it."""
+
+    client_id: str
+    words: str
+
+
 class Refused(msgspec.Struct, frozen=True, tag_field="type", tag="refused"):
     """Channel: the message (or the line, when `client_id` is empty) was not taken, for this reason."""
 
@@ -80,7 +87,7 @@ class Typing(msgspec.Struct, frozen=True, tag_field="type", tag="typing"):
 
 
 ClientWord = Hello | Say
-ServerWord = Welcome | Accepted | Refused | Delivery | Settled | Typing
+ServerWord = Welcome | Accepted | Told | Refused | Delivery | Settled | Typing
 
 
 class _Named(msgspec.Struct):

@@ -19,6 +19,7 @@ from nanoclaw.channels.terminal_words import (
     Say,
     ServerWord,
     Settled,
+    Told,
     Typing,
     Welcome,
 )
@@ -165,6 +166,9 @@ class Conversation:
                 self._screen.welcome(word.assistant, word.rehearsal)
             case Accepted():
                 self._ids[word.message] = word.client_id
+            case Told():
+                self._screen.note(word.words)
+                self._settle(word.client_id, ok=True)
             case Refused():
                 self._screen.note(word.reason)
                 self._settle(word.client_id, ok=False)

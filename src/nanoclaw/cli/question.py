@@ -19,6 +19,7 @@ from nanoclaw.channels.terminal_words import (
     Say,
     ServerWord,
     Settled,
+    Told,
     Typing,
     Welcome,
 )
@@ -61,11 +62,15 @@ class Question:
                 not client_id and self.message is None
             ):
                 self.refusal = word.reason
+            case Told(client_id=self.client_id):
+                self.outcome = GOOD[0]
+                self.answers.append(word.words)
+                return word.words
             case Delivery():
                 return self._take(word)
             case Settled(message=self.message):
                 self.outcome = word.outcome
-            case Accepted() | Refused() | Settled() | Typing():
+            case Accepted() | Told() | Refused() | Settled() | Typing():
                 pass
         return None
 

@@ -63,7 +63,7 @@ def decide_end_state(kind: ApprovalKind, value: str) -> ApprovalState:
 MOST_TYPED = 200  # characters; a longer message is no answer
 CODE_CHARACTERS = "abcdefghjkmnpqrstuvwxyz"  # no i, l, o: read aloud and copied by hand
 CODE_DIGITS = "23456789"
-_NUMBER = re.compile(r"\d{1,2}")
+_NUMBER = re.compile(r"[0-9]{1,2}")
 _YES = frozenset({"yes", "approve", "y"})
 _NO = frozenset({"no", "deny", "n"})
 _TALK = frozenset({"yes", "no", "y", "n"})  # words that people say to agents all the time

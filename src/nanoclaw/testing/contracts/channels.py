@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from nanoclaw.channels.base import Accepted, Channel, Click, ClickAnswer, Incoming, Outgoing
+from nanoclaw.domain.card import Card, Option, render_card
 from nanoclaw.errors import PlatformError, StoreError
 from nanoclaw.testing.contracts.proof import DEADLINE_SECONDS, eventually, expect
 
@@ -41,6 +42,10 @@ class ChannelBench(Protocol):
 
     def heard(self, chat_id: str) -> list[str]:
         """Return the texts that people in a chat have been shown, oldest first."""
+        ...
+
+    async def presses(self, chat_id: str, label: str) -> bool:
+        """A person presses the button with this label; False when this platform has no buttons."""
         ...
 
     def break_next_send(self, *, permanent: bool) -> bool:
@@ -110,10 +115,12 @@ class Running:
         await self.bench.says(chat_id, platform_id, text)
         return platform_id
 
-    async def sends(self, text: str, chat_id: str = "local") -> str:
+    async def sends(
+        self, text: str, chat_id: str = "local", *, card: Card | None = None, edits: str | None = None
+    ) -> str:
         """Send as the host does; returns the receipt's id."""
         self._count += 1
-        outgoing = Outgoing(f"D{self._count}", chat_id, None, text, None)
+        outgoing = Outgoing(f"D{self._count}", chat_id, None, text, None, card, edits)
         receipt = await self.channel.send(outgoing)
         await self.bench.committed(outgoing)
         return receipt.platform_id
@@ -211,6 +218,35 @@ async def a_send_gives_a_receipt_and_the_chat_hears_it_in_order(bench: ChannelBe
         expect(bench.heard("work") == ["for somebody else"], "the other chat heard something else")
 
 
+async def a_card_arrives_with_its_options_and_a_press_reaches_the_host(bench: ChannelBench) -> None:
+    """As buttons or as numbered text; who pressed is the platform's word, and no card changes by it."""
+    card = Card("A1", "k3", "May they?", "Bob wrote.", (Option("approve", "Allow"), Option("deny", "Not now")))
+    async with running(bench) as channel:
+        await channel.sends(render_card(card), card=card)
+        await eventually(lambda: bench.heard("local"), "the chat heard no card")
+        shown = bench.heard("local")[0]
+        expect(all(words in shown for words in ("May they?", "Bob wrote.")), "a card without its question", shown)
+        if not await bench.presses("local", "Not now"):
+            expect("2. Not now" in shown, "no buttons, and no numbers", shown)
+            return
+        await eventually(lambda: channel.sink.clicks, "a press never reached the host")
+        click = channel.sink.clicks[0]
+        expect((click.approval, click.value) == ("A1", "deny"), "another answer arrived", click)
+        expect(bool(click.sender) and click.chat_id == "local", "who pressed, or where, is not known", click)
+        expect(bench.heard("local") == [shown], "the card changed before the host decided", bench.heard("local"))
+
+
+async def an_edit_takes_the_place_of_a_message_or_follows_it(bench: ChannelBench) -> None:
+    """Never lost, also when what it replaces is not known to the platform any more."""
+    async with running(bench) as channel:
+        first = await channel.sends("open")
+        await channel.sends("decided", edits=first)
+        await channel.sends("decided too", edits="a message of long ago")
+        await eventually(lambda: "decided too" in bench.heard("local"), "an edit of something unknown is lost")
+        heard = bench.heard("local")
+        expect(heard in (["decided", "decided too"], ["open", "decided", "decided too"]), "an edit went wrong", heard)
+
+
 async def a_send_that_fails_raises_a_platform_error_and_the_next_one_goes(bench: ChannelBench) -> None:
     """Permanent or passing, as it is; the host decides on that alone."""
     async with running(bench) as channel:
@@ -282,6 +318,8 @@ BEHAVIOURS: tuple[Behaviour, ...] = (
     the_same_platform_id_twice_is_accepted_once,
     what_people_say_is_handed_in_in_order,
     a_send_gives_a_receipt_and_the_chat_hears_it_in_order,
+    a_card_arrives_with_its_options_and_a_press_reaches_the_host,
+    an_edit_takes_the_place_of_a_message_or_follows_it,
     a_send_that_fails_raises_a_platform_error_and_the_next_one_goes,
     typing_never_raises,
     a_run_ends_on_stop_leaves_nothing_and_can_be_begun_again,
