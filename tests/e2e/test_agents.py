@@ -15,7 +15,7 @@ from nanoclaw.ids import UlidSource
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import CHANNEL, FOLDER
 from nanoclaw.store.tables import build_tables
-from tests.live import Chat, LiveHost, live_home
+from tests.live import Chat, LiveHost, live_home, wait_until
 
 SPECIALISTS = ("ann", "ben", "cyd")
 
@@ -90,3 +90,18 @@ def test_a_specialist_that_cannot_answer_is_told_of_in_the_chat(swarm: LiveHost)
 def test_the_ncl_of_a_box_reaches_the_host_and_says_what_it_answers(swarm: LiveHost) -> None:
     shown = Chat(swarm).ask("run: command -v ncl; ncl groups list; echo code $?", "ncl")
     assert "/opt/nanoclaw/bin/ncl" in shown and "does not answer" not in shown
+
+
+def test_stop_ends_a_turn_within_a_second_tools_and_asked_agents_included(swarm: LiveHost) -> None:
+    chat = Chat(swarm)
+    chat.say("to ann: run: sleep 4711", "stop-1")
+    wait_until(lambda: swarm.find("sleep 4711"), "the tool of the agent that was asked")
+    chat.say("run: sleep 4712", "stop-2")
+    wait_until(lambda: swarm.find("sleep 4712"), "the tool of the agent itself")
+    began = time.monotonic()
+    assert chat.ask("/stop", "stop-3").startswith("Stopped, as ")
+    wait_until(lambda: not swarm.find("sleep 471"), "the end of the tools")
+    took = time.monotonic() - began
+    assert took < 1.0, took
+    assert chat.ask("say: still here", "stop-4") == "still here"
+    assert not swarm.find("sleep 471")

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from nanoclaw.contract.mailbox import ATTACHMENTS, IN_DIRECTORY
 from nanoclaw.contract.message import Attachment, ChatIn, InKind, SystemIn, to_json
 from nanoclaw.domain.session import SessionId
+from nanoclaw.domain.turn import InboxState
 from nanoclaw.domain.verdict import Allow, Deny
 from nanoclaw.domain.wiring import SessionMode
 from nanoclaw.flow.aftermath import Aftermath
@@ -31,6 +32,7 @@ MOST_HOPS = 8  # agents that the words of one person may pass (issue 3, item 5)
 MOST_WRITTEN = 30  # messages between two agent groups ...
 WINDOW_MS = 10 * 60 * 1000  # ... in ten minutes
 
+STOPPED = Deny("turn_stopped", "what you were asked was stopped, so nobody waits for it")
 ASKED, ANSWERED, NOTED, LIMITED = "agent", "agent-answer", "agent-note", "agent-limit"  # inbox.routed_by
 
 
@@ -66,6 +68,8 @@ class Agents:
         self, connection: sqlite3.Connection, letter: Letter, target: str, after: Aftermath, now: int
     ) -> Allow | Deny:
         """Ask another agent group, or answer it when it is the one that asked."""
+        if letter.place is not None and letter.place.state == InboxState.DEAD:
+            return STOPPED
         asker = self._asking_group(connection, letter.place)
         if asker is not None and asker.id == target:
             return self.answer(connection, letter, after, now)
@@ -103,6 +107,8 @@ class Agents:
         asker = self._asking_group(connection, letter.place)
         if letter.place is None or asker is None:
             return Deny("nobody_asked", "nobody waits for it")
+        if letter.place.state == InboxState.DEAD:
+            return STOPPED
         if asker.archived_at is not None:
             return Deny("agent_gone", f"{asker.name}, who asked, is gone")
         if letter.notice:

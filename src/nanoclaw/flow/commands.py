@@ -47,7 +47,7 @@ class CommandName(StrEnum):
 FOR_EVERYBODY_KNOWN = (CommandName.STOP, CommandName.STATUS, CommandName.HELP)
 HELP = """\
 /status  what {name} is doing
-/stop  ends what {name} is doing, at once; the conversation goes on
+/stop  ends what {name} is doing, and what it has asked of others, at once; the conversation goes on
 /help  these lines
 For admins of {name} alone:
 /clear  begins a new conversation; memory and files stay
@@ -142,8 +142,10 @@ class _Desk:
         session = self._tables.sessions.get(self._connection, self._given.session)
         seq = self._take_seq()
         turn = f"stopped-{seq}"
-        if self._end_turn(session, turn):
+        working, asked = self._end_turn(session, turn), self._end_asked(session.id)
+        if working:
             self._end_run(session, RunEnd.STOPPED_BY_PERSON)
+        if working or asked:
             self._answer(seq, f"Stopped, as {self._asker} asked.", turn=turn)
         else:
             self._answer(seq, f"There is nothing to stop. {self.describe()}")
@@ -153,7 +155,8 @@ class _Desk:
         session = self._tables.sessions.get(self._connection, self._given.session)
         seq = self._take_seq()
         turn = f"cleared-{seq}"
-        stopped = self._end_turn(session, turn)
+        working, asked = self._end_turn(session, turn), self._end_asked(session.id)
+        stopped = working or asked
         words = f"{self._given.agent} begins a new conversation. Its memory and files are as they were."
         if stopped:
             words = f"Stopped, as {self._asker} asked. {words}"
@@ -161,7 +164,7 @@ class _Desk:
         self._tables.inbox.end_context(self._connection, session.id, self._now)
         self._tables.sessions.close(self._connection, session.id, self._now)
         self._move_waiting(session)
-        self._end_run(session, RunEnd.STOPPED_BY_PERSON if stopped else RunEnd.IDLE)
+        self._end_run(session, RunEnd.STOPPED_BY_PERSON if working else RunEnd.IDLE)
 
     def pass_on(self) -> None:
         """Queue the command for the agent's driver, exactly as it was given."""
@@ -258,6 +261,20 @@ class _Desk:
                 told.add(where)
                 self._say(f"Stopped, as {self._asker} asked.", where, row.id, None)
         return any(row.trigger for row in rows)
+
+    def _end_asked(self, asker: SessionId) -> bool:
+        """End what other agents still do for a session, and those they have asked, and their answers on the way."""
+        found = False
+        for session in self._tables.sessions.list_asked(self._connection, asker):
+            rows = self._tables.inbox.bury_all(self._connection, session.id, self._now)
+            answers = self._tables.inbox.bury_answers(self._connection, asker, session.id, self._now)
+            for row in rows:
+                if row.message is not None:
+                    self._tables.inbox.fail_waiting(self._connection, asker, row.message)
+            if rows:
+                self._end_run(session, RunEnd.STOPPED_BY_PERSON)
+            found = self._end_asked(session.id) or bool(rows) or answers > 0 or found
+        return found
 
     def _end_run(self, session: Session, end: RunEnd) -> None:
         if session.run_state in (RunState.STARTING, RunState.RUNNING):

@@ -233,6 +233,14 @@ class Inbox:
         self._sql.change(connection, "bury_open", session_id=session, now=now)
         return [BuriedRow(row["id"], row["messaging_group_id"], row["thread_id"], row["inbound_id"]) for row in rows]
 
+    def bury_answers(self, connection: sqlite3.Connection, session: str, sender: str, now: int) -> int:
+        """queued -> dead for what another agent's session has answered; return how many."""
+        return self._sql.change(connection, "bury_answers", session_id=session, from_session_id=sender, now=now)
+
+    def fail_waiting(self, connection: sqlite3.Connection, session: str, message: str) -> None:
+        """silent -> failed for the row of a message that waited for an agent which was stopped."""
+        self._sql.change(connection, "fail_waiting", session_id=session, inbound_id=message)
+
     def awaits_answer(self, connection: sqlite3.Connection, group: str) -> bool:
         """Return whether another agent has yet to answer one of an agent group's sessions."""
         return self._sql.row(connection, "find_awaited", agent_group_id=group) is not None

@@ -183,3 +183,13 @@ DELETE FROM inbox WHERE id IN (SELECT value FROM json_each(:ids));
 UPDATE inbox SET from_session_id = NULL, return_session_id = NULL
 WHERE from_session_id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id)
 OR return_session_id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id);
+
+-- name: bury_answers!
+-- queued -> dead: what an agent that was asked has answered, and nobody waits for any more; a note ends silent
+UPDATE inbox SET state = iif(trigger = 1, 'dead', 'done'), outcome = iif(trigger = 1, 'failed', 'silent'), ended_at = :now
+WHERE session_id = :session_id AND state = 'queued' AND from_session_id = :from_session_id;
+
+-- name: fail_waiting!
+-- done stays done: its turn had ended silent because others were to answer first, and these were stopped
+UPDATE inbox SET outcome = 'failed'
+WHERE inbound_id = :inbound_id AND session_id = :session_id AND trigger = 1 AND state = 'done' AND outcome = 'silent';

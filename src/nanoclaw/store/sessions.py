@@ -77,6 +77,10 @@ class Sessions:
         """Return every session of an agent group, closed ones too."""
         return [_session(row) for row in self._sql.rows(connection, "list_of_group", agent_group_id=group)]
 
+    def list_asked(self, connection: sqlite3.Connection, asker: str) -> list[Session]:
+        """Return the sessions in which other agents work for a session (flow/agents.py makes them)."""
+        return [_session(row) for row in self._sql.rows(connection, "list_asked", thread_id=f"agent:{asker}")]
+
     def close(self, connection: sqlite3.Connection, session: str, now: int) -> None:
         """Close a session: the next message for it begins another."""
         self._sql.change(connection, "close_session", id=session, now=now)

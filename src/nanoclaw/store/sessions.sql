@@ -70,3 +70,6 @@ SELECT * FROM sessions WHERE agent_group_id = :agent_group_id ORDER BY created_a
 
 -- name: remove_of_group!
 DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE agent_group_id = :agent_group_id LIMIT :most);
+
+-- name: list_asked
+SELECT * FROM sessions WHERE messaging_group_id IS NULL AND thread_id = :thread_id;
