@@ -202,6 +202,7 @@ the command line
   cli/verbs.py                        The verbs of `nanoclaw`, each imported when it is asked for
   cli/audit.py                        `nanoclaw audit`: host and gateway decisions in one list by time
   cli/chat.py                         `nanoclaw chat [TEXT]`: one question, or a conversation
+  cli/claw.py                         `claw`: an agent from the shell, with no chat app
   cli/completion.py                   `nanoclaw completion SHELL`: completion of the verbs and their options
   cli/conversation.py                 A conversation that lasts over a lost host
   cli/doctor.py                       `nanoclaw doctor`: what this needs, and what mends what is missing

@@ -125,7 +125,7 @@ async def test_status_and_trace_are_answered_over_the_socket(paths: Paths) -> No
         status = await ask(paths, Request("host", "status"))
         assert dict(zip(status.columns, status.rows[0], strict=True))["model"] == "rehearsal"
         trace = await ask(paths, Request("messages", "trace", message_of(paths)[:20]))
-        assert [row[1] for row in trace.rows] == ["accepted"]
+        assert [row[1] for row in trace.rows] == ["received"]
         assert "secret words" not in to_json(trace)
     assert not paths.admin_socket.exists()
 

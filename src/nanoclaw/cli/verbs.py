@@ -14,6 +14,7 @@ from nanoclaw.admin.command_line import run_command
 COMMAND = "./nanoclaw.sh"
 VERBS = (
     ("chat", "chat", "Talk to your assistant; with TEXT, ask once and print the reply."),
+    ("claw", "claw", "Ask an agent from the shell: any agent, a pipe, a session to go on with."),
     ("setup", "setup", "Your name, time zone and model key; ends with a test message."),
     ("up", "up", "Start the host."),
     ("stop", "stop", "Stop the host."),

@@ -138,25 +138,24 @@ def end_waiting(
 ) -> None:
     """queued, claimed -> dead for everything that (an archived group's session) had not finished, each with words."""
     group, session = whose
-    for row in tables.inbox.bury_all(connection, session, now):
-        place = tables.inbox.find(connection, row.id)
-        if place is not None and place.return_session is not None:
-            letter = Letter(session, group.id, "", place, PUT_AWAY.format(name=group.name))
+    for place in tables.inbox.bury_all(connection, session, now):
+        if place.return_session is not None:
+            letter = Letter(session, group.id, "", place, "it has been put away")
             Agents(tables).end_without_answer(connection, letter, after, now)
             continue
-        if row.chat is None:
+        if place.chat is None:
             continue
         words = NewDelivery(
             session=session,
             run=0,
             seq=None,
             turn=None,
-            reply_to=row.id,
-            chat=row.chat,
-            thread=row.thread,
+            reply_to=place.id,
+            chat=place.chat,
+            thread=place.thread,
             text=PUT_AWAY.format(name=group.name),
             notice=True,
         )
         tables.outbox.add(connection, words, now)
-        after.chats[row.chat] = None
-        after.lanes[Lane(session, row.chat, row.thread or "")] = None
+        after.chats[place.chat] = None
+        after.lanes[Lane(session, place.chat, place.thread or "")] = None

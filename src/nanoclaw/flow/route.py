@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from nanoclaw.channels.base import Incoming
 from nanoclaw.domain.people import UserId
 from nanoclaw.domain.wiring import (
+    AgentGroupId,
     EngageMode,
     IgnoredMessagePolicy,
     Patterns,
@@ -110,7 +111,7 @@ def find_chat(
     chat = tables.chats.find(connection, channel, incoming.chat_id)
     if chat is not None or channel != TERMINAL:
         return chat
-    group = tables.groups.find_by_folder(connection, DEFAULT_FOLDER)
+    group = find_terminal_group(connection, tables, incoming.chat_id)
     if group is None:
         return None
     sender = find_sender(connection, tables, channel, incoming.sender)
@@ -119,6 +120,16 @@ def find_chat(
     chat = tables.chats.add(connection, channel, incoming.chat_id, now, is_group=False)
     tables.chats.wire(connection, chat, group, now)
     return chat
+
+
+def find_terminal_group(connection: sqlite3.Connection, tables: Tables, chat: str) -> AgentGroupId | None:
+    """Return whom a new chat of the terminal is for: `FOLDER:anything` (or an id) names the agent, else the default."""
+    named, colon, _ = chat.partition(":")
+    if colon:
+        found = next((g for g in tables.groups.list_all(connection) if named in (g.folder, g.id)), None)
+        if found is not None:
+            return found.id
+    return tables.groups.find_by_folder(connection, DEFAULT_FOLDER)
 
 
 def find_sender(connection: sqlite3.Connection, tables: Tables, channel: str, handle: str) -> UserId | None:

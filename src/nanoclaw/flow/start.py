@@ -17,9 +17,11 @@ from pathlib import Path
 from nanoclaw.contract.message import RunSettings, to_json
 from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.claim import Claimed, claim
 from nanoclaw.flow.compose import Places, mark_boot, prepare_places
 from nanoclaw.flow.files import place_files
+from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.gateway.client import GatewayClient, Grant
@@ -130,8 +132,11 @@ class Starter:
             return None
         if not tables.inbox.has_waiting_trigger(connection, session):
             return None
-        fence = tables.sessions.raise_fence(connection, session, now)
         group = tables.groups.get(connection, row.agent_group)
+        if group.archived_at is not None:  # its last rows, written in the moment it was put away
+            end_waiting(connection, tables, (group, session), Aftermath(), now)
+            return None
+        fence = tables.sessions.raise_fence(connection, session, now)
         return StartPlan(
             session=row,
             fence=fence,

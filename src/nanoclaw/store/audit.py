@@ -51,6 +51,10 @@ class Audit:
         """Return the newest entries, oldest first."""
         return list(reversed(self._sql.rows(connection, "last_rows", most=most)))
 
+    def about(self, connection: sqlite3.Connection, subject: str) -> list[sqlite3.Row]:
+        """Return what was decided about a message or an approval, by its id or the beginning of it, oldest first."""
+        return self._sql.rows(connection, "list_about", subject=subject, after=subject + "\uffff")
+
     def verify(self, connection: sqlite3.Connection) -> tuple[int, int | None]:
         """Return (rows checked, number of the first row that does not fit its chain, or None)."""
         previous, after, checked = FIRST, 0, 0

@@ -10,3 +10,6 @@ SELECT * FROM audit WHERE n > :after ORDER BY n LIMIT :most;
 
 -- name: last_rows
 SELECT * FROM audit ORDER BY n DESC LIMIT :most;
+
+-- name: list_about
+SELECT * FROM audit WHERE subject >= :subject AND subject < :after ORDER BY n LIMIT 100;

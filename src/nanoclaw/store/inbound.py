@@ -83,6 +83,10 @@ class Inbound:
         """Return the ledger's row of a message, for `trace`."""
         return self._sql.row(connection, "get_inbound", id=message)
 
+    def find_by_platform_id(self, connection: sqlite3.Connection, platform_id: str) -> list[str]:
+        """Return up to two ids of messages that a platform calls so."""
+        return [str(row["id"]) for row in self._sql.rows(connection, "find_by_platform_id", platform_id=platform_id)]
+
     def find_by_prefix(self, connection: sqlite3.Connection, prefix: str) -> list[str]:
         """Return up to two ids that begin with `prefix`."""
         rows = self._sql.rows(connection, "find_by_prefix", prefix=prefix, after=prefix + "\uffff")

@@ -21,3 +21,6 @@ SELECT id FROM inbound WHERE id >= :prefix AND id < :after ORDER BY id LIMIT 2;
 -- name: remove_unread!
 DELETE FROM inbound WHERE id IN (SELECT value FROM json_each(:ids))
 AND NOT EXISTS (SELECT 1 FROM inbox WHERE inbox.inbound_id = inbound.id);
+
+-- name: find_by_platform_id
+SELECT id FROM inbound WHERE platform_id = :platform_id ORDER BY id LIMIT 2;

@@ -124,16 +124,6 @@ class Claim:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
-class BuriedRow:
-    """A row that ended because its agent was put away; `chat` is None when its answer was for another agent."""
-
-    id: str
-    chat: str | None
-    thread: str | None
-    message: str | None
-
-
 class Inbox:
     """The only writer of `inbox`."""
 
@@ -227,11 +217,11 @@ class Inbox:
         if changed != 1:
             raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
 
-    def bury_all(self, connection: sqlite3.Connection, session: str, now: int) -> list[BuriedRow]:
-        """queued, claimed -> dead for a session's all; context ends silent. Returns what wanted an answer."""
-        rows = self._sql.rows(connection, "list_open", session_id=session)
+    def bury_all(self, connection: sqlite3.Connection, session: str, now: int) -> list[RowPlace]:
+        """queued, claimed -> dead for a session's all; context ends silent. Returns where answers were waited for."""
+        places = [_place(row) for row in self._sql.rows(connection, "list_open", session_id=session)]
         self._sql.change(connection, "bury_open", session_id=session, now=now)
-        return [BuriedRow(row["id"], row["messaging_group_id"], row["thread_id"], row["inbound_id"]) for row in rows]
+        return places
 
     def bury_answers(self, connection: sqlite3.Connection, session: str, sender: str, now: int) -> int:
         """queued -> dead for what another agent's session has answered; return how many."""

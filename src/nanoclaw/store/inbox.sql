@@ -156,9 +156,9 @@ SELECT i.*, s.agent_group_id, g.name AS agent_name FROM inbox i JOIN sessions s 
 JOIN agent_groups g ON g.id = s.agent_group_id WHERE i.inbound_id = :inbound_id ORDER BY i.id;
 
 -- name: list_open
--- the trigger rows of a session that have no outcome; where an answer goes, unless another agent waits for it
-SELECT i.id, i.inbound_id, CASE WHEN i.return_session_id IS NULL THEN b.messaging_group_id END AS messaging_group_id,
-  b.thread_id
+-- the trigger rows of a session that have no outcome
+SELECT i.id, i.session_id, i.seq, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.from_session_id,
+  i.return_session_id, i.return_inbox_id, i.hops, b.messaging_group_id, b.thread_id, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state IN ('queued', 'claimed') AND i.trigger = 1 ORDER BY i.seq;
 
@@ -169,7 +169,8 @@ UPDATE inbox SET state = CASE trigger WHEN 1 THEN 'dead' ELSE 'done' END,
 WHERE session_id = :session_id AND state IN ('queued', 'claimed');
 
 -- name: find_awaited^
-SELECT 1 FROM sessions s JOIN inbox i ON i.return_session_id = s.id
+-- what another agent has not finished that this one asked or told it
+SELECT 1 FROM sessions s JOIN inbox i ON i.return_session_id = s.id OR i.from_session_id = s.id
 WHERE s.agent_group_id = :agent_group_id AND i.state IN ('queued', 'claimed') LIMIT 1;
 
 -- name: list_of_group
