@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import click
 
@@ -102,7 +102,7 @@ def command(
     config = load_config()
     if list_groups:
         return _list_groups(config)
-    text = read_question(words, pipe=pipe)
+    text = read_question(words, sys.stdin, pipe=pipe)
     manner = Manner(float(how["timeout"]), raw=bool(how["raw"]), verbose=bool(how["verbose"]))
     return _run(config, text, (group, session), manner)
 
@@ -112,11 +112,11 @@ def main() -> int:
     return run_command(command, "claw", sys.argv[1:])
 
 
-def read_question(words: Sequence[str], *, pipe: bool) -> str:
+def read_question(words: Sequence[str], stdin: TextIO, *, pipe: bool) -> str:
     """Return what to ask: the words, and stdin behind a blank line. Raises UsageError, Refused."""
     parts = [" ".join(words).strip()]
-    if pipe or (not parts[0] and not sys.stdin.isatty()):
-        piped = sys.stdin.buffer.read(TEXT_BYTES + 1)
+    if pipe or (not parts[0] and not stdin.isatty()):
+        piped = stdin.buffer.read(TEXT_BYTES + 1)
         try:
             parts.append(piped.decode("utf-8").strip("\n"))
         except UnicodeDecodeError as error:
