@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from nanoclaw.domain.approval import ApprovalKind
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.store.approvals import NewApproval
 from nanoclaw.store.groups import AgentGroup
+from nanoclaw.store.outbox import NewDelivery
 from nanoclaw.testing.crashpoints import PURGE_CRASH_POINTS
 from tests.flow.swarm import open_swarm
-from tests.flow.world import Home, World, open_world
+from tests.flow.world import CHANNEL, Home, World, open_world
 
 SECRET, OTHER = "zanzibar-7714", "timbuktu-2093"  # what people told the erased agent, and the one that stays
 
@@ -121,6 +126,32 @@ async def test_what_another_agent_was_told_stays_its_own_when_the_teller_is_eras
         await world.groups.purge(await archive(world, "bob"))
         rows = await world.rows("SELECT i.content, i.from_session_id FROM inbox i WHERE i.content IS NOT NULL")
         assert [(OTHER in content, sender) for content, sender in rows] == [(True, None)]
+        assert await world.rows("PRAGMA foreign_key_check") == []
+
+
+async def test_what_was_asked_about_an_erased_agent_goes_with_it_cards_and_all(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "bob") as world:
+        await tell_both(world)
+        bob = await find(world, "bob")
+        assert bob is not None
+
+        owner, held = bob.id, json.dumps({"action": "create_agent", "arguments": SECRET, "fence": 1, "seq": 3})
+
+        def ask(connection: sqlite3.Connection) -> None:
+            session = connection.execute("SELECT id FROM sessions WHERE agent_group_id = ?", (owner,)).fetchone()["id"]
+            chat = world.tables.chats.find(connection, CHANNEL, "family")
+            assert chat is not None
+            new = NewApproval(ApprovalKind.AGENT_REQUEST, "s", SECRET, SECRET, (), held, 1, owner, session)
+            approval = world.tables.approvals.add(connection, new, world.clock.now_ms())
+            card = NewDelivery(None, 0, None, None, None, chat.id, None, SECRET, approval=approval.id)
+            world.tables.outbox.add(connection, card, world.clock.now_ms())
+
+        await world.store.write(ask)
+        bob = await archive(world, "bob")
+        assert await world.rows("SELECT state FROM approvals") == [("expired",)], "archiving ends what is open"
+        await world.groups.purge(bob)
+        assert await world.rows("SELECT id FROM approvals") == []
+        await world.until(lambda: places_of(SECRET, tmp_path) == set(), lambda: str(places_of(SECRET, tmp_path)))
         assert await world.rows("PRAGMA foreign_key_check") == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from nanoclaw.admin.resources.messages import COLUMNS, trace
 from nanoclaw.cli.trace import FOR_EVER, Work, decide_work
 from nanoclaw.errors import Refused
 from nanoclaw.store.audit import Entry
+from nanoclaw.testing.scripted_box import BoxTurn
 from tests.flow.swarm import open_swarm
 from tests.flow.world import World, open_world
 
@@ -68,6 +70,25 @@ async def test_a_message_that_is_still_worked_on_and_one_tried_again_say_so(tmp_
         assert {"tried before", "still claimed"} <= {str(row[1]) for row in rows}
         (work,) = decide_work(rows)  # type: ignore[arg-type]
         assert work.ended_at == FOR_EVER and work.begun_at == rows[0][0]
+
+
+async def test_what_the_agent_asked_people_for_meanwhile_is_part_of_the_way(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        chat = await world.chat()
+
+        async def asks(turn: BoxTurn) -> None:
+            turn.ask(
+                "ask_user_question", json.dumps({"title": "Tea?", "question": "secret tea?", "options": ["a", "b"]})
+            )
+            turn.finish("asked")
+
+        world.script.then(asks)
+        accepted = await chat.says("hi")
+        await world.until(lambda: "asked" in chat.heard)
+        await world.quiet()
+        rows = await traced(world, accepted.message)
+        (asked,) = [row for row in rows if row[1] == "asked"]
+        assert str(asked[2]).startswith("question, id ") and "tea" not in str(rows).lower()
 
 
 async def test_a_refused_message_is_explained_by_what_the_audit_says_of_its_id(tmp_path: Path) -> None:

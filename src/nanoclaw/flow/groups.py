@@ -104,11 +104,11 @@ class AgentGroups:
         """Put a group away: its runs end, what waits for it ends with words, nothing of it is removed."""
         if not self.means.tables.groups.archive(connection, group.id, now):
             raise Refused(f"{group.name} is archived already.")
+        self.expire_approvals(connection, group.id, after, now)  # first: it leaves notes, which end below
         for session in self.means.tables.sessions.list_of_group(connection, group.id):
             end_waiting(connection, self.means.tables, (group, session.id), after, now)
             if session.run_state is not RunState.OVER:
                 after.end[session.id] = RunEnd.STOPPED
-        self.expire_approvals(connection, group.id, after, now)
         for other in self.means.tables.chats.list_knowing(connection, group.id):
             after.groups[other] = None
         self._note(connection, "group.archived", group.id, now)

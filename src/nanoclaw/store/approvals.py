@@ -166,6 +166,11 @@ class Approvals:
         """Return the open questions of an agent group, oldest first."""
         return [_approval(row) for row in self._sql.rows(connection, "list_of_group", agent_group_id=agent_group)]
 
+    def of_session(self, connection: sqlite3.Connection, session: str, since: int, until: int) -> list[Approval]:
+        """Return what a session's agent asked in a time (epoch milliseconds), in any state, for `trace`."""
+        rows = self._sql.rows(connection, "list_of_session", session_id=session, since=since, until=until)
+        return [_approval(row) for row in rows]
+
     def count_open(
         self, connection: sqlite3.Connection, *, session: str | None, agent_group: str | None, chat: str | None
     ) -> OpenCount:

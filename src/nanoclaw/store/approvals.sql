@@ -68,3 +68,6 @@ ORDER BY text_until DESC LIMIT 1;
 
 -- name: find_by_message^
 SELECT * FROM approvals WHERE answer_message = :answer_message LIMIT 1;
+
+-- name: list_of_session
+SELECT * FROM approvals WHERE session_id = :session_id AND created_at BETWEEN :since AND :until ORDER BY id;

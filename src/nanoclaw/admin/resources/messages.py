@@ -13,6 +13,7 @@ from nanoclaw.admin.resources.lists import Action
 from nanoclaw.admin.table import Table
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.store.approvals import Approval
 from nanoclaw.store.tables import Tables
 
 COLUMNS = ("at", "what", "detail", "session", "run")
@@ -20,6 +21,7 @@ CLAIMED, TRIED, ENDED = "claimed", "tried before", ("done", "dead")  # what a se
 
 Line = tuple[int, str, str, str | None, int | None]
 SHORTEST_PREFIX = 6
+FOR_EVER = 1 << 62
 
 
 class MessagesResource:
@@ -55,6 +57,9 @@ def trace(connection: Connection, tables: Tables, text: str) -> Table:
     lines.append(_received(message, chat.name or chat.platform_id))
     for row in tables.inbox.of_message(connection, message["id"]):
         lines += _inbox_lines(row)
+        begun, ended = row["claimed_at"], row["ended_at"] or FOR_EVER
+        asked = tables.approvals.of_session(connection, row["session_id"], begun or FOR_EVER, ended)
+        lines += (line for approval in asked for line in _approval_lines(approval))
     for row in tables.outbox.of_message(connection, message["id"]):
         lines += _delivery_lines(row)
     lines.sort(key=lambda line: line[0])
@@ -108,6 +113,14 @@ def _inbox_lines(row: Row) -> Iterator[Line]:
             session,
             row["run"],
         )
+
+
+def _approval_lines(approval: Approval) -> Iterator[Line]:
+    """What the agent asked people for while it worked on the message; never the words of question or answer."""
+    what = f"{approval.kind}, id {approval.id}"
+    yield approval.created_at, "asked", what, approval.session, None
+    if approval.ended_at is not None:
+        yield approval.ended_at, str(approval.state), what, approval.session, None
 
 
 def _delivery_lines(row: Row) -> Iterator[Line]:
