@@ -175,6 +175,20 @@ async def test_only_what_is_archived_and_at_rest_is_erased(tmp_path: Path) -> No
         assert await find(world, "main") is not None
 
 
+async def test_a_sandbox_that_has_just_been_ended_is_waited_for(tmp_path: Path) -> None:
+    """`ncl groups delete --purge` of an agent at work: put away and erased in one breath."""
+    async with open_swarm(tmp_path, "bob") as world:
+        await tell_both(world)
+        bob, after = await find(world, "bob"), Aftermath()
+        assert bob is not None and len(world.live) == 2
+        await world.store.write(lambda c: world.groups.archive(c, bob, after, world.clock.now_ms()))
+        world.carrier.carry(after)
+        put_away = await find(world, "bob")
+        assert put_away is not None
+        await world.groups.purge(put_away)
+        assert await find(world, "bob") is None
+
+
 async def test_a_number_of_an_erased_agent_is_given_again_and_no_other(tmp_path: Path) -> None:
     async with open_swarm(tmp_path, "bob", "carol") as world:
         await world.groups.purge(await archive(world, "bob"))

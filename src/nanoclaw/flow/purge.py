@@ -9,6 +9,7 @@ Fails: Refused while something of it is in use; OSError of the disk. Begun, it c
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 
@@ -22,12 +23,15 @@ from nanoclaw.store.tables import Tables
 
 BATCH_ROWS = 200  # of one transaction, so that nobody else waits long for the writer
 
+LOOKS, LOOK_SECONDS = 50, 0.1  # for a run to be over
+
 Step = Callable[[sqlite3.Connection, Tables, str], int]
 
 
 async def purge_group(means: Means, group: AgentGroup, actor: str) -> None:
     """Erase a group. Raises Refused, OSError."""
     now = means.clock.now_ms()
+    await _wait_for_runs(means, group)
     await means.store.write(lambda connection: _begin(connection, means.tables, group, now))
     means.reached("purge.begun")
     for step in (_remove_deliveries, _remove_rows, _remove_sessions):
@@ -38,6 +42,15 @@ async def purge_group(means: Means, group: AgentGroup, actor: str) -> None:
     await means.store.write(lambda connection: _finish(connection, means.tables, group, (actor, now)))
     means.store.request_scrub()
     means.log.info("group.purged", group=group.id)
+
+
+async def _wait_for_runs(means: Means, group: AgentGroup) -> None:
+    """Wait a moment for runs that archiving has just ended; `_begin` refuses when they have not."""
+    for _ in range(LOOKS):
+        sessions = await means.store.read(lambda connection: means.tables.sessions.list_of_group(connection, group.id))
+        if group.archived_at is None or all(session.run_state is RunState.OVER for session in sessions):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 def _begin(connection: sqlite3.Connection, tables: Tables, group: AgentGroup, now: int) -> None:
