@@ -158,10 +158,6 @@ class Approvals:
         """Return the open questions, oldest first."""
         return [_approval(row) for row in self._sql.rows(connection, "list_open")]
 
-    def list_all(self, connection: sqlite3.Connection, most: int) -> list[Approval]:
-        """Return the newest questions in any state, newest first."""
-        return [_approval(row) for row in self._sql.rows(connection, "list_all", most=most)]
-
     def list_of_group(self, connection: sqlite3.Connection, agent_group: str) -> list[Approval]:
         """Return the open questions of an agent group, oldest first."""
         return [_approval(row) for row in self._sql.rows(connection, "list_of_group", agent_group_id=agent_group)]

@@ -15,10 +15,8 @@ SELECT * FROM approvals WHERE state = 'open' AND kind = :kind AND subject = :sub
 SELECT 1 FROM approvals WHERE state = 'open' AND code = :code;
 
 -- name: list_open
-SELECT * FROM approvals WHERE state = 'open' ORDER BY id;
-
--- name: list_all
-SELECT * FROM approvals ORDER BY id DESC LIMIT :most;
+-- `+`: sort the few that are open, rather than walk all there ever were in order
+SELECT * FROM approvals WHERE state = 'open' ORDER BY +id;
 
 -- name: has_open^
 SELECT 1 FROM approvals WHERE state = 'open' LIMIT 1;
@@ -44,7 +42,7 @@ WHERE id = :id AND state = 'open';
 SELECT * FROM approvals WHERE state = 'open' AND expires_at <= :now ORDER BY expires_at LIMIT :most;
 
 -- name: list_of_group
-SELECT * FROM approvals WHERE state = 'open' AND agent_group_id = :agent_group_id ORDER BY id;
+SELECT * FROM approvals WHERE state = 'open' AND agent_group_id = :agent_group_id ORDER BY +id;
 
 -- name: list_waited_for
 SELECT * FROM approvals WHERE waits_until <= :now ORDER BY waits_until LIMIT :most;

@@ -88,10 +88,6 @@ class Groups:
         """Set the name, checked before; the folder stays."""
         self._sql.change(connection, "rename_group", id=group, name=name)
 
-    def set_provider(self, connection: sqlite3.Connection, group: str, provider: str, now: int) -> None:
-        """Choose the agent that answers for a group."""
-        self._sql.change(connection, "set_provider", agent_group_id=group, provider=provider, now=now)
-
     def config(self, connection: sqlite3.Connection, group: str) -> GroupConfig:
         """Return how a group is set up. Raises StoreError when it is gone, or somebody wrote what is no config."""
         row = self._sql.row(connection, "get_config", agent_group_id=group)

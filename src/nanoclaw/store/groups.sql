@@ -9,9 +9,6 @@ VALUES (:id, :name, :folder, (
 -- name: insert_config!
 INSERT INTO container_configs (agent_group_id, instructions, updated_at) VALUES (:agent_group_id, :instructions, :now);
 
--- name: set_provider!
-UPDATE container_configs SET provider = :provider, updated_at = :now WHERE agent_group_id = :agent_group_id;
-
 -- name: set_config!
 UPDATE container_configs SET provider = :provider, model = :model, effort = :effort, runtime = :runtime,
   max_messages_per_prompt = :max_messages_per_prompt, skills = :skills, mcp_servers = :mcp_servers,

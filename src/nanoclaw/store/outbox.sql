@@ -91,9 +91,6 @@ SELECT o.* FROM inbox i JOIN outbox o ON o.reply_to = i.id WHERE i.inbound_id = 
 UNION SELECT o.* FROM inbox i JOIN outbox o ON o.session_id = i.session_id AND o.turn = i.turn
 WHERE i.inbound_id = :message ORDER BY id;
 
--- name: last_order^
-SELECT coalesce(max(sent_order), 0) AS n FROM outbox;
-
 -- name: count_waiting^
 SELECT count(*) AS n FROM outbox WHERE state IN ('pending', 'sending', 'unknown');
 
@@ -125,11 +122,12 @@ SELECT id, session_id, run, messaging_group_id, thread_id, user_id, state FROM o
 WHERE approval_id = :approval_id AND edits IS NULL ORDER BY id;
 
 -- name: list_open_cards
--- questions that stand open in a thread of a chat: put to this person, or (put to nobody alone) to all who read there
+-- questions that stand open in a thread of a chat: put to this person, or (put to nobody alone) to all who read there;
+-- `+`: sort the few that are open, rather than walk all there ever were in order
 SELECT DISTINCT a.id, a.code, a.options, coalesce(o.user_id = :user_id, 0) AS mine FROM approvals a
 CROSS JOIN outbox o ON o.approval_id = a.id
 WHERE a.state = 'open' AND o.messaging_group_id = :messaging_group_id AND coalesce(o.thread_id, '') = :thread
-AND o.edits IS NULL AND o.state <> 'failed' ORDER BY a.id;
+AND o.edits IS NULL AND o.state <> 'failed' ORDER BY +a.id;
 
 -- name: find_last_said^
 -- what a card replaced is not said at the end of the chat
