@@ -21,7 +21,6 @@ CONFIG = (
     Value("effort", "How hard it thinks.", Kind.CHOICE, EFFORTS),
     Value("cli-scope", "How far `ncl` reaches in its sandbox.", Kind.CHOICE, SCOPES),
     INSTRUCTIONS,
-    Value("max-messages-per-prompt", "How many waiting messages it gets at once.", Kind.INTEGER, least=1, most=100),
     Value("runtime", "What builds its sandbox; only `bubblewrap` so far."),
 )
 MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
@@ -76,16 +75,23 @@ GROUPS = Noun(
         ),
         Verb(
             "config add-mount",
-            "Note a folder of this machine for its sandboxes. It is not mounted yet.",
+            "Note a folder of this machine for its sandboxes; it is not mounted yet.",
             Access.WRITE,
             GROUP,
             (MOUNT, Value("read-write", "The agent may write there.", Kind.FLAG)),
             single=True,
             details="Nothing is mounted until there is an allowlist of folders that may be.",
         ),
-        Verb("config remove-mount", "Forget such a folder.", Access.WRITE, GROUP, (MOUNT,), single=True),
-        Verb("config add-skill", "Give it skills.", Access.WRITE, GROUP, (SKILL,), single=True),
-        Verb("config remove-skill", "Take skills from it.", Access.WRITE, GROUP, (SKILL,), single=True),
+        Verb("config remove-mount", "Forget a folder that was noted.", Access.WRITE, GROUP, (MOUNT,), single=True),
+        Verb(
+            "config add-skill",
+            "Note skills for its sandboxes; they are not used yet.",
+            Access.WRITE,
+            GROUP,
+            (SKILL,),
+            single=True,
+        ),
+        Verb("config remove-skill", "Forget skills that were noted.", Access.WRITE, GROUP, (SKILL,), single=True),
     ),
 )
 

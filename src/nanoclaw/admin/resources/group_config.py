@@ -25,11 +25,12 @@ DEFAULT = "default"  # in place of a model or an effort: the provider's own
 MOST_MOUNTS = 32
 MOST_SKILLS = 200
 NEXT_START = "Its sandboxes have it from their next start: ncl groups restart {folder}"
-NOT_MOUNTED = (
-    "Noted, but NOT mounted: sandboxes see no folder of this machine yet. That comes with the allowlist of folders that"
-    " may be mounted."
+NO_FOLDERS = (
+    "sandboxes see no folder of this machine yet. That comes with the allowlist of folders that may be mounted."
 )
-NOT_USED = "Noted; which skills a sandbox gets is not chosen by this yet."
+MOUNT_NOTED = f"Noted, but NOT mounted: {NO_FOLDERS}"
+MOUNT_FORGOTTEN = f"Forgotten. It was not mounted: {NO_FOLDERS}"
+SKILLS_NOTED = "Noted, but NOT used: which skills a sandbox gets is not chosen by this yet."
 
 
 class GroupConfigResource:
@@ -63,7 +64,6 @@ class GroupConfigResource:
             effort=config.effort,
             runtime=config.runtime,
             cli_scope=config.cli_scope.value,
-            max_messages_per_prompt=config.max_messages_per_prompt,
             skills="all" if config.skills is None else ", ".join(config.skills),
             mounts=", ".join(_mount(mount) for mount in config.additional_mounts),
             instructions=config.instructions,
@@ -88,7 +88,6 @@ class GroupConfigResource:
                 effort=_chosen(call.text("effort"), config.effort),
                 runtime=call.text("runtime") or config.runtime,
                 cli_scope=CliScope(call.text("cli-scope") or config.cli_scope),
-                max_messages_per_prompt=call.number("max-messages-per-prompt", config.max_messages_per_prompt),
                 instructions=call.text("instructions") if call.has("instructions") else config.instructions,
             )
 
@@ -108,10 +107,10 @@ class GroupConfigResource:
                 raise Refused(f"It has {MOST_MOUNTS} folders already.")
             return replace(config, additional_mounts=(*others, mount))
 
-        return replace_note(self._change(connection, call, after, change, "mount"), NOT_MOUNTED)
+        return replace_note(self._change(connection, call, after, change, "mount"), MOUNT_NOTED)
 
     def remove_mount(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
-        """Forget one."""
+        """Forget one; it was never mounted."""
         path = _parse_path(call.text("path"))
 
         def change(config: GroupConfig) -> GroupConfig:
@@ -120,7 +119,7 @@ class GroupConfigResource:
                 raise Refused(f"It has no folder {path}. `ncl groups config get` shows those it has.")
             return replace(config, additional_mounts=left)
 
-        return self._change(connection, call, after, change, "mount")
+        return replace_note(self._change(connection, call, after, change, "mount"), MOUNT_FORGOTTEN)
 
     def add_skill(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
         """Note skills beside those it has; one that has all has then these alone."""
@@ -132,10 +131,10 @@ class GroupConfigResource:
                 raise Refused(f"An assistant has at most {MOST_SKILLS} skills.")
             return replace(config, skills=wanted)
 
-        return replace_note(self._change(connection, call, after, change, "skills"), NOT_USED)
+        return replace_note(self._change(connection, call, after, change, "skills"), SKILLS_NOTED)
 
     def remove_skill(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
-        """Take skills away."""
+        """Note that it has some no more."""
         skills = _parse_skills(call)
 
         def change(config: GroupConfig) -> GroupConfig:
@@ -145,7 +144,7 @@ class GroupConfigResource:
                 raise Refused(f"It has no skill {unknown[0]!r}.")
             return replace(config, skills=tuple(known for known in config.skills if known not in skills))
 
-        return replace_note(self._change(connection, call, after, change, "skills"), NOT_USED)
+        return replace_note(self._change(connection, call, after, change, "skills"), SKILLS_NOTED)
 
     def _change(
         self, connection: sqlite3.Connection, call: Call, after: Aftermath, change: ConfigChange, what: str
