@@ -28,6 +28,11 @@ class Claimed:
     rows: tuple[InboundRow, ...]
     charge: str
 
+    @property
+    def triggers(self) -> int:
+        """How many of them the box has to answer."""
+        return sum(row.trigger for row in self.rows)
+
 
 def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tuple[int, str], now: int) -> Claimed:
     """Claim what waits for run (fence, agent group) and return it as the box sees it."""

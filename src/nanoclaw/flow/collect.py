@@ -13,9 +13,10 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from nanoclaw.contract.message import SystemIn
+from nanoclaw.contract.message import InKind, SystemIn, chat_from_json
 from nanoclaw.domain.turn import Outcome, TurnEnd, TurnFacts, decide_turn_end
 from nanoclaw.domain.verdict import Deny
+from nanoclaw.domain.wiring import Rule
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agents import Agents, Letter
 from nanoclaw.flow.files import NOTHING_TAKEN, Taken, files_from_json
@@ -47,7 +48,7 @@ class Collected:
     """What the transaction did."""
 
     after: Aftermath = field(default_factory=Aftermath)
-    claimed: int = 0  # rows the run still holds
+    claimed: int = 0  # rows the run has still to answer
     finished: int = 0  # rows that ended
     message: int = 0
     ack: int = 0
@@ -230,7 +231,8 @@ class Collect:
             said=written.answers > 0 if to_agent else said,
             noticed=written.notes > 0 if to_agent else noticed,
             is_group=row.is_group and not to_agent,
-            is_mention=row.is_mention,
+            is_mention=row.is_mention or row.routed_by == Rule.NAME,
+            is_command=_is_command(row),
             is_waiting=written.asked > 0,
         )
         if not facts.said and not facts.noticed and not facts.is_waiting:
@@ -271,3 +273,7 @@ class Collect:
 
 def _to(chat: OutChat) -> str:
     return f" to {chat.to!r}" if chat.to is not None else ""
+
+
+def _is_command(row: ClaimedRow) -> bool:
+    return row.kind == InKind.CHAT and row.content is not None and chat_from_json(row.content).command

@@ -33,7 +33,7 @@ class LiveRun:
     collected_ack: int
     alive_at: float
     used_at: float
-    claimed: int  # rows the box holds; 0: idle
+    claimed: int  # rows the box has to answer; 0: idle
     finished_at: float  # when it last finished one, or got the first it holds
     destinations: frozenset[str] = frozenset()  # the names it was told
     busy_since: float | None = None  # since when the box holds a lock on outbound.db

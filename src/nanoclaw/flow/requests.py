@@ -83,7 +83,12 @@ class Requests:
 def tell_agent(
     connection: sqlite3.Connection, tables: Tables, session: str, note: SystemIn, *, trigger: bool = False
 ) -> None:
-    """Queue a note for a session's agent; without `trigger` it rides along with its next message."""
+    """Queue a note for a session's agent; without `trigger` it rides along with its next message.
+
+    A session that is closed has no next message: such a note would wait for ever.
+    """
+    if not trigger and tables.sessions.get(connection, session).closed_at is not None:
+        return
     row = NewRow(
         session=session,
         seq=tables.sessions.take_seq(connection, session, note.sent_at),

@@ -104,7 +104,7 @@ class Starter:
             collected_ack=0,
             alive_at=now,
             used_at=now,
-            claimed=len(plan.claimed.rows),
+            claimed=plan.claimed.triggers,
             finished_at=now,
             destinations=frozenset(place.name for place in plan.destinations),
         )

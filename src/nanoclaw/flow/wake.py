@@ -24,7 +24,7 @@ from nanoclaw.flow.run import BUSY_SECONDS, RunKeeper
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.mailbox import InboundRow
 
-MOST_HELD = 100  # rows a box may hold; the rest waits in the store
+MOST_HELD = 100  # rows a box may have to answer; the rest waits in the store
 
 
 class Wake:
@@ -89,7 +89,7 @@ class Wake:
         means.reached("wake.claimed")
         run.used_at = means.clock.monotonic()
         run.finished_at = run.finished_at if run.claimed else run.used_at
-        run.claimed = len(claimed.rows)
+        run.claimed = claimed.triggers
         try:
             await self._project(run, claimed.rows)
         except MailboxBusy as busy:

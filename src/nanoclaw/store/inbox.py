@@ -73,6 +73,7 @@ class ClaimedRow:
     is_group: bool
     is_mention: bool
     user: str | None
+    routed_by: str = ""
     sent_by: str | None = None  # the session of the agent that wrote it
     files: str = "[]"
 
@@ -267,7 +268,7 @@ class Inbox:
         return Work(0, 0, 0) if row is None else Work(row["held"], row["since"] or 0, row["waiting"])
 
     def count_claimed(self, connection: sqlite3.Connection, session: str, run: int) -> int:
-        """Return how many rows a run holds."""
+        """Return how many rows a run has to answer; what only rides along with the next one keeps no turn open."""
         row = self._sql.row(connection, "count_claimed", session_id=session, run=run)
         return int(row["n"]) if row else 0
 
@@ -276,7 +277,7 @@ class Inbox:
         return self._sql.row(connection, "has_waiting_trigger", session_id=session) is not None
 
     def count_waiting(self, connection: sqlite3.Connection) -> int:
-        """Return how many rows have no outcome yet, for `status`."""
+        """Return how many rows wait for an answer, for `status`."""
         row = self._sql.row(connection, "count_waiting")
         return int(row["n"]) if row else 0
 
@@ -339,6 +340,7 @@ def _claimed(row: sqlite3.Row) -> ClaimedRow:
         is_group=bool(row["is_group"]),
         is_mention=bool(row["is_mention"]),
         user=row["user_id"],
+        routed_by=row["routed_by"],
         sent_by=row["from_session_id"],
         files=row["files"],
     )

@@ -53,7 +53,7 @@ AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND
 
 -- name: list_claimed
 SELECT i.id, i.seq, i.attempt, i.failures, i.kind, i.trigger, i.content, i.inbound_id,
-  i.from_session_id, i.files,
+  i.routed_by, i.from_session_id, i.files,
   b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
@@ -85,7 +85,8 @@ WHERE i.from_inbox_id = :id AND i.routed_by IN ('agent', 'agent-answer') ORDER B
 
 -- name: find_conversation^
 -- The conversation of row :id: `above` climbs from an answer to the row of its session that asked, `below` is all that
--- this one led to. `waits`: some of it is under way. `heard`: whoever waits for this session's answer got one already.
+-- this one led to. `waits`: some of it is under way. `heard`: whoever waits for this session's answer got one already. CROSS: from the few
+-- rows of the conversation, not from all of the session.
 WITH RECURSIVE above (id, session_id, routed_by, cause, level) AS (
     SELECT id, session_id, routed_by, from_inbox_id, 0 FROM inbox WHERE id = :id
     UNION ALL
@@ -94,12 +95,12 @@ WITH RECURSIVE above (id, session_id, routed_by, cause, level) AS (
   below (id) AS (
     SELECT id FROM (SELECT id FROM above ORDER BY level DESC LIMIT 1)
     UNION SELECT c.id FROM below b JOIN inbox c ON c.from_inbox_id = b.id)
-SELECT EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id
+SELECT EXISTS (SELECT 1 FROM below CROSS JOIN inbox i ON i.id = below.id
     WHERE i.id <> :id AND i.outcome IS NULL AND i.trigger = 1) AS waits,
-  EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
-    JOIN outbox o ON o.reply_to = i.id AND o.notice = 0)
-  OR EXISTS (SELECT 1 FROM below JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
-    JOIN inbox k ON k.from_inbox_id = i.id AND k.routed_by = 'agent-answer') AS heard;
+  EXISTS (SELECT 1 FROM below CROSS JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
+    CROSS JOIN outbox o ON o.reply_to = i.id AND o.notice = 0)
+  OR EXISTS (SELECT 1 FROM below CROSS JOIN inbox i ON i.id = below.id AND i.session_id = :session_id
+    CROSS JOIN inbox k ON k.from_inbox_id = i.id AND k.routed_by = 'agent-answer') AS heard;
 
 -- name: list_files
 -- what the host keeps for messages that wait or are worked on
@@ -130,13 +131,14 @@ UPDATE inbox SET state = 'dead', outcome = 'failed', ended_at = :now
 WHERE id = :id AND state = 'claimed' AND run = :run AND attempt = :attempt;
 
 -- name: count_claimed^
-SELECT count(*) AS n FROM inbox WHERE session_id = :session_id AND state = 'claimed' AND run = :run;
+SELECT count(*) AS n FROM inbox WHERE session_id = :session_id AND state = 'claimed' AND run = :run AND trigger = 1;
 
 -- name: has_waiting_trigger^
 SELECT 1 FROM inbox WHERE session_id = :session_id AND state = 'queued' AND trigger = 1 LIMIT 1;
 
 -- name: count_waiting^
-SELECT (SELECT count(*) FROM inbox WHERE state = 'queued') + (SELECT count(*) FROM inbox WHERE state = 'claimed') AS n;
+SELECT (SELECT count(*) FROM inbox WHERE state = 'queued' AND trigger = 1)
+  + (SELECT count(*) FROM inbox WHERE state = 'claimed' AND trigger = 1) AS n;
 
 -- name: list_settled
 -- messages whose every inbox row has an outcome and whose every delivery is sent or failed

@@ -30,6 +30,7 @@ class Session:
     continuation: str | None
     not_before: int
     last_active_at: int
+    closed_at: int | None = None
 
 
 class Sessions:
@@ -171,4 +172,5 @@ def _session(row: sqlite3.Row) -> Session:
         continuation=row["continuation"],
         not_before=row["not_before"],
         last_active_at=row["last_active_at"],
+        closed_at=row["closed_at"],
     )
