@@ -128,7 +128,7 @@ def test_a_lane_gives_its_deliveries_one_by_one_in_order() -> None:
     assert [(item.order, item.text) for item in sent] == [(1, "d0"), (2, "d1"), (3, "d2")]
     assert [item.text for item in outbox.list_sent(stage.connection, stage.chat.id, 1, 1)] == ["d1"]
     assert [item.text for item in outbox.last_sent(stage.connection, stage.chat.id, 2)] == ["d1", "d2"]
-    assert outbox.lanes(stage.connection) == []
+    assert outbox.lanes(stage.connection) == [] and outbox.last_order(stage.connection) == 3
 
 
 def test_what_was_being_sent_at_a_crash_is_sent_again_only_when_its_channel_says_so() -> None:

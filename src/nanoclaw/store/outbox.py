@@ -253,6 +253,11 @@ class Outbox:
         self._sql.change(connection, "forget_edited", ids=ids)
         return self._sql.change(connection, "remove_deliveries", ids=ids)
 
+    def last_order(self, connection: sqlite3.Connection) -> int:
+        """Return the newest `Sent.order`, 0 when nothing was sent."""
+        row = self._sql.row(connection, "last_order")
+        return int(row["n"]) if row else 0
+
     def newest_id(self, connection: sqlite3.Connection) -> str:
         """Return the greatest id, '' when there is none: new ids must be greater, also after a clock was set back."""
         row = self._sql.row(connection, "newest_id")

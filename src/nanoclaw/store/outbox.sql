@@ -91,6 +91,9 @@ SELECT o.* FROM inbox i JOIN outbox o ON o.reply_to = i.id WHERE i.inbound_id = 
 UNION SELECT o.* FROM inbox i JOIN outbox o ON o.session_id = i.session_id AND o.turn = i.turn
 WHERE i.inbound_id = :message ORDER BY id;
 
+-- name: last_order^
+SELECT coalesce(max(sent_order), 0) AS n FROM outbox;
+
 -- name: count_waiting^
 SELECT count(*) AS n FROM outbox WHERE state IN ('pending', 'sending', 'unknown');
 
