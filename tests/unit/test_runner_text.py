@@ -106,7 +106,7 @@ def test_a_result_is_all_text_of_the_last_message_not_only_its_last_block() -> N
 
 def test_words_of_another_agent_are_marked_and_its_files_named_inside_the_message():
     file = Attachment("a <b>.txt", "/session/in/inbox/2/a <b>.txt", 5)
-    chat = ChatIn("here", "Researcher", "agent:01", "researcher", SENT_AT, reply_to=4, attachments=(file,))
+    chat = ChatIn("here", "Researcher", "agent:01", "researcher", SENT_AT, 4, attachments=(file,), by_agent=True)
     text = prompt_of(row(chat))
     assert 'from="researcher" sender="Researcher"' in text and 'reply_to="4" by="agent">here\n' in text
     assert "[file: a &lt;b&gt;.txt, 5 bytes, saved at /session/in/inbox/2/a &lt;b&gt;.txt]</message>" in text

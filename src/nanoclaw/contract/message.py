@@ -60,6 +60,7 @@ class ChatIn:
     quote: Quote | None = None
     already_sent: tuple[str, ...] = ()  # attempt > 1: what a broken attempt has already sent, oldest first
     attachments: tuple[Attachment, ...] = ()
+    by_agent: bool = False  # another agent wrote it: no person's words
     command: bool = False  # a command of the provider's own, by exact token and by somebody who may give it
 
 

@@ -38,7 +38,10 @@ ASKED, ANSWERED, NOTED, LIMITED = "agent", "agent-answer", "agent-note", "agent-
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What an agent wrote. `place` is the row it worked on, if it named one; `notice`: words of the harness in it."""
+    """What an agent wrote. `place` is the row it answers, `hops` how many agents what it works on had passed.
+
+    `notice`: words of the harness in it.
+    """
 
     session: str
     agent_group: str
@@ -47,6 +50,7 @@ class Letter:
     text: str
     notice: bool = False
     files: tuple[StoredFile, ...] = ()
+    hops: int = 0
 
 
 def decide_letter(hops: int, written: int) -> Allow | Deny:
@@ -95,7 +99,7 @@ class Agents:
             sent_turn=letter.turn,
             return_session=letter.session,
             return_row=place.id if place else None,
-            hops=(place.hops if place else 0) + 1,
+            hops=max(place.hops if place else 0, letter.hops) + 1,
         )
         verdict = self._admit(connection, (sender, other), row, after, now)
         if isinstance(verdict, Allow):
@@ -177,7 +181,7 @@ class Agents:
             sent_turn=letter.turn,
             return_session=asked_from.return_session if asked_from else None,
             return_row=asked_from.return_row if asked_from else None,
-            hops=place.hops + 1,
+            hops=max(place.hops, letter.hops) + 1,
         )
 
     def _chat_row(
@@ -200,6 +204,7 @@ class Agents:
             sender_id=f"agent:{sender.id}",
             origin=self._name_of(connection, other, sender),
             sent_at=now,
+            by_agent=True,
             reply_to=asked_from.seq if asked_from else None,
             attachments=decide_attachments(seq, letter.files),
         )

@@ -113,6 +113,8 @@ class Collect:
         place = None
         if message.reply_to is not None:
             place = self._tables.inbox.place(connection, run.session, message.reply_to)
+            if place is not None and place.run != run.fence:
+                place = None  # a row of an earlier run: nobody waits for this one's words about it
         match message.body:
             case OutChat():
                 self._take_chat(connection, run, Said(message, message.body, place, taken), done)
@@ -121,10 +123,8 @@ class Collect:
                 self._requests.handle(connection, caller, message.body, done.after, self._now_ms())
 
     def _take_chat(self, connection: sqlite3.Connection, run: RunKey, said: Said, done: Collected) -> None:
-        chat, place, now = said.chat, said.place, self._now_ms()
-        letter = Letter(
-            run.session, run.agent_group, said.message.turn, place, chat.text, chat.notice, said.taken.files
-        )
+        chat, now = said.chat, self._now_ms()
+        letter = self._letter(connection, run, said)
         target = self._find_target(connection, run, said)
         for why in said.taken.left_out:
             self._tell(connection, run, f"This file of your message{_to(chat)} was left out. {why}.")
@@ -145,6 +145,15 @@ class Collect:
                 Entry(now, "message.refused", f"session:{run.session}", run.agent_group, "deny", verdict.reason),
             )
             self._tell(connection, run, NOT_SENT.format(to=_to(chat), why=verdict.words))
+
+    def _letter(self, connection: sqlite3.Connection, run: RunKey, said: Said) -> Letter:
+        """Return what was said as a letter: a box may name the wrong row or none, the host knows what it works on."""
+        work = self._tables.inbox.find_work(connection, run.session, run.fence)
+        chat, place = said.chat, said.place or work
+        hops = work.hops if work is not None else 0
+        return Letter(
+            run.session, run.agent_group, said.message.turn, place, chat.text, chat.notice, said.taken.files, hops
+        )
 
     def _send(self, connection: sqlite3.Connection, run: RunKey, what: tuple[Said, str], done: Collected) -> None:
         said, target = what

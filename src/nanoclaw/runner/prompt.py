@@ -18,7 +18,6 @@ MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", 
 # Control characters no text needs; NUL among them would end an argument or a C string on the way.
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f\ud800-\udfff\ufffe\uffff]")
 REPLACEMENT = "\ufffd"
-AGENT = "agent:"  # how the sender id of another agent begins
 
 
 def clean(text: str) -> str:
@@ -83,7 +82,7 @@ def chat_element(seq: int, chat: ChatIn, zone: tzinfo) -> str:
     attributes.append(f'time="{attribute(local_time(chat.sent_at, zone))}"')
     if chat.reply_to is not None:
         attributes.append(f'reply_to="{chat.reply_to}"')
-    if chat.sender_id.startswith(AGENT):
+    if chat.by_agent:
         attributes.append('by="agent"')  # no person's words
     files = "".join(f"\n[file: {escape(a.name)}, {a.bytes} bytes, saved at {escape(a.path)}]" for a in chat.attachments)
     quote = ""
@@ -108,7 +107,7 @@ def origin_of(row: Row) -> str:
 def agent_of(row: Row) -> str:
     """Return the name of the agent that wrote a row; '' when a person or the host did."""
     chat = read_chat(row)
-    return chat.origin if chat is not None and chat.sender_id.startswith(AGENT) else ""
+    return chat.origin if chat is not None and chat.by_agent else ""
 
 
 def read_chat(row: Row) -> ChatIn | None:

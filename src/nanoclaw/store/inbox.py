@@ -174,6 +174,11 @@ class Inbox:
         row = self._sql.row(connection, "find_by_seq", session_id=session, seq=seq)
         return None if row is None else _place(row)
 
+    def find_work(self, connection: sqlite3.Connection, session: str, run: int) -> RowPlace | None:
+        """Return the row that a run works on, whatever it says itself; when it works on none, the last it got."""
+        row = self._sql.row(connection, "find_work", session_id=session, run=run)
+        return None if row is None else _place(row)
+
     def find(self, connection: sqlite3.Connection, row_id: str) -> RowPlace | None:
         """Return the place of a row by its id; None: it is gone."""
         row = self._sql.row(connection, "find_by_id", id=row_id)

@@ -70,6 +70,14 @@ SELECT i.id, i.session_id, i.seq, i.attempt, i.state, i.run, i.inbound_id, i.tur
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.id = :id;
 
+-- name: find_work^
+-- the row that a run works on, the one that passed the most agents first; when it works on none, the last it got
+SELECT i.id, i.session_id, i.seq, i.attempt, i.state, i.run, i.inbound_id, i.turn, i.from_session_id,
+  i.return_session_id, i.return_inbox_id, i.hops, b.messaging_group_id, b.thread_id, b.user_id
+FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
+WHERE i.session_id = :session_id AND i.run = :run AND i.trigger = 1
+ORDER BY i.state = 'claimed' DESC, iif(i.state = 'claimed', i.hops, i.seq) DESC, i.seq DESC LIMIT 1;
+
 -- name: what_was_written^
 -- what an agent wrote to other agents in a turn or for a row: answers, notes that there is none, questions of its own
 SELECT coalesce(sum(routed_by = 'agent-answer'), 0) AS answers, coalesce(sum(routed_by = 'agent-note'), 0) AS notes,
