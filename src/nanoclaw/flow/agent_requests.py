@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from nanoclaw.channels.plain_text import neutralise
 from nanoclaw.contract.message import SystemIn, ToolAnswer
 from nanoclaw.domain.approval import APPROVE, DENY, LIFE_MS, ApprovalKind, ApprovalState
 from nanoclaw.domain.card import Option, one_line
@@ -182,7 +183,7 @@ class AgentRequests:
         if len(wanted.instructions) > MOST_INSTRUCTIONS:
             return ToolAnswer("refused", f"Instructions have at most {MOST_INSTRUCTIONS} characters.")
         maker = self._tables.groups.get(connection, caller.agent_group)
-        quoted = "\n".join(f"> {line}" for line in wanted.instructions.splitlines()) or "> (none)"
+        quoted = "\n".join(f"> {neutralise(line)}" for line in wanted.instructions.splitlines()) or "> (none)"
         payload = {"parent": maker.id, "name": name, "instructions": wanted.instructions}
         request = Request(
             action=CREATE_AGENT,

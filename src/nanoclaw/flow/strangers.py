@@ -137,6 +137,7 @@ class Strangers:
         name = one_line(incoming.sender_name)
         if end.state is not ApprovalState.APPROVED:
             if end.option == NEVER:
+                self._check_unknown(connection, approval.chat, (channel, incoming.sender))
                 self._tables.chats.block(connection, approval.chat, incoming.sender, end.by, now)
             return f"{name} may not write there{', and nobody is asked again' if end.option == NEVER else ''}."
         self._admit(connection, (channel, incoming), approval.agent_group, end.by, now)
@@ -198,6 +199,14 @@ class Strangers:
         if user is None:
             user = people.add(connection, one_line(incoming.sender_name), channel, incoming.sender, now)
         people.add_member(connection, user, agent_group, now, by=by)
+
+    def _check_unknown(self, connection: sqlite3.Connection, chat: str, account: tuple[str, str]) -> None:
+        """Refuse to keep somebody out of a whole chat whom another of its assistants knows."""
+        people = self._tables.people
+        user = people.find_by_identity(connection, *account)
+        for wiring in self._tables.chats.wirings(connection, chat):
+            if people.standing(connection, user, wiring.agent_group).is_known:
+                raise Refused(f"{one_line(wiring.agent_name)} knows them, so they cannot be kept out of this chat.")
 
     def _take_held(
         self, connection: sqlite3.Connection, channel: str, incoming: Incoming, after: Aftermath, now: int

@@ -22,14 +22,15 @@ SELECT * FROM approvals WHERE state = 'open' ORDER BY +id;
 SELECT 1 FROM approvals WHERE state = 'open' LIMIT 1;
 
 -- name: count_open^
--- agents' own: of one session, of one agent group, of all; strangers': about one chat, about all
+-- agents' own: of one session, of one agent group (whoever decides), of all; strangers': of one chat, of all
 SELECT coalesce(sum(asked_by_agent AND session_id IS :session_id), 0) AS of_session,
-  coalesce(sum(asked_by_agent AND agent_group_id IS :agent_group_id), 0) AS of_group,
+  coalesce(sum(asked_by_agent AND asking_group IS :agent_group_id), 0) AS of_group,
   coalesce(sum(asked_by_agent), 0) AS of_agents,
   coalesce(sum(NOT asked_by_agent AND messaging_group_id IS :messaging_group_id), 0) AS of_chat,
   coalesce(sum(NOT asked_by_agent), 0) AS of_strangers
-FROM (SELECT kind IN ('agent_request', 'egress', 'question') AS asked_by_agent, session_id, agent_group_id, messaging_group_id
-  FROM approvals WHERE state = 'open');
+FROM (SELECT a.kind IN ('agent_request', 'egress', 'question') AS asked_by_agent, a.session_id, a.messaging_group_id,
+    coalesce(s.agent_group_id, a.agent_group_id) AS asking_group
+  FROM approvals a LEFT JOIN sessions s ON s.id = a.session_id WHERE a.state = 'open');
 
 -- name: end_approval!
 -- open -> approved | denied | expired
