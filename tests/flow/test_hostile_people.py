@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from nanoclaw.domain.people import Role
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agent_requests import MOST_OF_GROUP
@@ -77,3 +79,39 @@ async def test_instructions_on_a_card_cannot_move_or_hide_what_is_read(tmp_path:
         world.carrier.carry(after)
         await world.until(lambda: len(chat.heard) == 2)
         assert "> be nice\u241b[2Jevil\u2400\n" in chat.heard[1]
+
+
+@pytest.mark.parametrize("scope", ["group", "global"])
+async def test_a_yes_is_to_whom_the_card_named_whoever_has_the_name_by_then(tmp_path: Path, scope: str) -> None:
+    async with open_world(tmp_path) as world:
+        agent, _ = await enter(world, scope)
+        bob = await person(world, "bob", reachable=False)
+        mallory = await person(world, "mallory", reachable=False)
+        await person(world, "olga", Role.OWNER)
+        await agent.ncl("members", "add", "Bob", "--group", "main")
+        await world.quiet()
+        await world.change("UPDATE users SET name = 'Robert' WHERE id = ?", bob)
+        await world.change("UPDATE users SET name = 'Bob' WHERE id = ?", mallory)
+        assert (await world.channel.press("olga-dm", "olga", "Approve")).words.startswith("Approved. Done: ncl members")
+        assert await world.rows("SELECT user_id FROM agent_group_members") == [(bob,)]
+
+
+async def test_a_yes_to_a_name_that_was_nobodys_does_nothing_once_it_is_somebodys(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        agent, chat = await enter(world, "global")
+        await agent.ncl("members", "add", "Bob", "--group", "main")
+        await world.until(lambda: len(chat.heard) == 2)
+        assert "Bob is nothing of this name" in chat.heard[1]
+        await person(world, "bob", reachable=False)
+        assert "was not there" in (await chat.presses("Approve")).words
+        assert await world.rows("SELECT 1 FROM agent_group_members") == []
+
+
+async def test_an_agent_bound_to_its_group_gets_the_destination_that_a_person_said_yes_to(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        agent, _ = await enter(world)
+        await person(world, "olga", Role.OWNER)
+        await agent.ncl("destinations", "add", "--to-chat", "olga-dm", "--group", "main")
+        await world.quiet()
+        assert (await world.channel.press("olga-dm", "olga", "Approve")).words.startswith("Approved. Done:")
+        assert ("olga-dm",) in await world.rows("SELECT local_name FROM agent_destinations")

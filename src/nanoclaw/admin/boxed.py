@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import shlex
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 
@@ -56,11 +58,12 @@ class Arguments(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """A change that waits for a yes: what, and from whom."""
+    """A change that waits for a yes: what, from whom, and the ids of what it names (by value), as the card said it."""
 
     request: Request
     agent_group: str
     session: str
+    named: dict[str, str]
 
 
 # Puts a change to its approvers; the answer says what happens next, or why nobody can be asked.
@@ -94,7 +97,8 @@ class BoxedNcl:
         asker = self._asker(connection, wanted.agent_group, wanted.session)
         if not isinstance(_judge(wanted.request, asker), Ask):
             raise Refused("This may not be done from its sandbox any more.")
-        call = check_request(wanted.request, asker, now)
+        named = replace(asker, named=frozenset(wanted.named.values()))
+        call = check_request(_pin(wanted), named, now)
         table = self._desk.run(connection, call, after)
         return f"Done: {_command(wanted.request)}\n{self._show(call, table, as_json=False)}"
 
@@ -137,31 +141,43 @@ class BoxedNcl:
         self, connection: sqlite3.Connection, caller: Caller, what: tuple[Request, Call], whom: str
     ) -> Proposal:
         request, call = what
+        named, meant = self._name(connection, call)
         name = self._tables.groups.get(connection, caller.agent_group).name
         return Proposal(
             action=ACTION,
             agent_group=caller.agent_group,
             session=caller.session,
             title=f"{one_line(name, MOST_NAME)} wants to change something",
-            text="\n".join(
-                [f"The command: {one_line(_command(request), MOST_COMMAND)}", *self._meant(connection, call)]
-            ),
-            payload=msgspec.json.encode(Wanted(request, caller.agent_group, caller.session)).decode(),
+            text="\n".join([f"The command: {one_line(_command(request), MOST_COMMAND)}", *meant]),
+            payload=msgspec.json.encode(Wanted(request, caller.agent_group, caller.session, named)).decode(),
             chat=caller.place.chat if caller.place and caller.place.chat else caller.chat,
             of_all=whom == AskWhom.ALL,
         )
 
-    def _meant(self, connection: sqlite3.Connection, call: Call) -> Iterator[str]:
-        """Say by name what the command names by id: what a person cannot read, nobody can say yes to."""
+    def _name(self, connection: sqlite3.Connection, call: Call) -> tuple[dict[str, str], list[str]]:
+        """Return the ids of what the command names, and a line about each: nobody can say yes to what they cannot read.
+
+        A yes is to these: a name may be somebody else's by then.
+        """
+        named, lines = dict[str, str](), list[str]()
         for value in call.verb.values:
             if not value.refers or not call.has(value.name):
                 continue
-            try:
-                found = self._find.id_of(connection, OPERATOR, value.refers, call.text(value.name))
+            typed, label = call.text(value.name), "nothing of this name, or more than one: it will not be done"
+            with suppress(Refused):
+                found = self._find_named(connection, value.refers, typed)
                 label = self._find.label_of(connection, value.refers, found)
-            except Refused:
-                label = "nothing of this name, or more than one"
-            yield f"{one_line(call.text(value.name), MOST_NAME)} is {one_line(label, MOST_LABEL)}"
+                named[value.name] = found
+            lines.append(f"{one_line(typed, MOST_NAME)} is {one_line(label, MOST_LABEL)}")
+        return named, lines
+
+    def _find_named(self, connection: sqlite3.Connection, noun: str, typed: str) -> str:
+        try:
+            return self._find.id_of(connection, OPERATOR, noun, typed)
+        except Refused:
+            if noun != "groups":
+                raise
+            return self._find.group(connection, OPERATOR, typed, archived=True).id  # to be brought back, say
 
     def _refuse(
         self, connection: sqlite3.Connection, asker: Asker, command: str, verdict: Deny, now: int
@@ -207,6 +223,23 @@ def _fill(request: Request, asker: Asker) -> Request:
     if any(option.name == "group" and option.refers == "groups" for option in verb.options):
         flags.setdefault("group", asker.agent_group)
     return msgspec.structs.replace(request, flags=flags)
+
+
+def _pin(wanted: Wanted) -> Request:
+    """Return the request with ids for the names that were shown. Raises Refused when a name was nobody's then."""
+    request, verb = wanted.request, find_verb(wanted.request.resource, wanted.request.verb)
+    flags, target = dict(request.flags), request.id
+    for value in verb.values:
+        is_target = value is verb.target and target is not None
+        if not value.refers or not (is_target or value.name in flags):
+            continue
+        if value.name not in wanted.named:
+            raise Refused("What it names was not there, or not clear, when it was asked for.")
+        if is_target:
+            target = wanted.named[value.name]
+        else:
+            flags[value.name] = wanted.named[value.name]
+    return msgspec.structs.replace(request, id=target, flags=flags)
 
 
 def _judge(request: Request, asker: Asker) -> Verdict:

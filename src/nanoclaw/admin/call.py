@@ -23,13 +23,17 @@ Checked = str | int | bool | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who asks, by the way the request came in. `scope` is the agent group's `cli_scope`; an operator has none."""
+    """Who asks, by the way the request came in. `scope` is the agent group's `cli_scope`; an operator has none.
+
+    `named`: ids that a person was shown and said yes to.
+    """
 
     kind: CallerKind
     actor: str  # for the audit: `operator`, `session:<id>`
     agent_group: str = ""
     session: str = ""
     scope: str = ""
+    named: frozenset[str] = frozenset()
 
     def sees(self, agent_group: str | None) -> bool:
         """Whether what belongs to an agent group (None: to all) may be shown to them, or even be there for them."""

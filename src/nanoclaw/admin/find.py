@@ -34,7 +34,7 @@ class Finder:
     def group(self, connection: sqlite3.Connection, asker: Asker, text: str, *, archived: bool = False) -> AgentGroup:
         """Return an agent group."""
         found = self._tables.groups.search(connection, text, archived=archived)
-        seen = [group for group in found if asker.sees(group.id)]
+        seen = [group for group in found if asker.sees(group.id) or group.id in asker.named]
         _expect_one("groups", text, [(group.id, f"{group.name}, folder {group.folder}") for group in seen])
         return seen[0]
 
@@ -43,7 +43,7 @@ class Finder:
         if noun == "groups":
             return self.group(connection, asker, text).id
         rows = self._tables.listings.find(connection, noun.replace("-", "_"), text.strip()) if text.strip() else []
-        seen = [row for row in rows if asker.sees(row["agent_group_id"])]
+        seen = [row for row in rows if asker.sees(row["agent_group_id"]) or row["id"] in asker.named]
         best = [row for row in seen if row["rank"] == seen[0]["rank"]]
         _expect_one(noun, text, [(row["id"], row["label"]) for row in best])
         return str(best[0]["id"])
