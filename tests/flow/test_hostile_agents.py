@@ -7,6 +7,7 @@ from pathlib import Path
 from nanoclaw.contract.message import ChatOut, OutKind, SystemIn, to_json
 from nanoclaw.domain.session import RunEnd
 from nanoclaw.flow.agents import MOST_HOPS
+from nanoclaw.flow.claim import MOST_CONTEXT
 from nanoclaw.flow.requests import tell_agent
 from nanoclaw.runner.mailbox import FINISHED, Draft
 from nanoclaw.runner.prompt import agent_of, build_prompt, find_timezone
@@ -93,3 +94,21 @@ async def test_a_person_whose_handle_looks_like_an_agent_is_a_person_to_the_runn
         await world.quiet()
         (row,) = world.boxes[0].seen
         assert agent_of(row) == "" and 'by="agent"' not in build_prompt((row,), "UTC", find_timezone("UTC"))
+
+
+async def test_a_box_that_is_refused_over_and_over_does_not_fill_its_next_turn_with_notes(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        chat = await world.chat()
+
+        async def floods(turn: BoxTurn) -> None:
+            drafts = [Draft(OutKind.CHAT, to_json(ChatOut(f"{number}", "nowhere")), 2) for number in range(300)]
+            turn.write([*drafts, Draft(OutKind.CHAT, to_json(ChatOut("done")), 2)], FINISHED)
+            turn.box.number += 1
+
+        world.script.then(floods)
+        await chat.says("go")
+        await chat.hears("done")
+        await world.quiet()
+        await chat.says("and now?")
+        await world.until(lambda: len(chat.heard) == 2)
+        assert len(world.boxes[0].seen) == 1 + MOST_CONTEXT + 1

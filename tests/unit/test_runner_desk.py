@@ -21,8 +21,9 @@ from tests.runner_process import SENT_AT, SETTINGS, Mailbox
 class Floor:
     """A turn that works on one row."""
 
-    def __init__(self, sender: str = "u1") -> None:
-        self.row: Row | None = Row(2, "r", 1, "chat", True, to_json(ChatIn("hi", "Ann", sender, "ann", SENT_AT)))
+    def __init__(self, *, by_agent: bool = False) -> None:
+        chat = ChatIn("hi", "Ann", "u1", "ann", SENT_AT, by_agent=by_agent)
+        self.row: Row | None = Row(2, "r", 1, "chat", True, to_json(chat))
         self.destinations = [Destination("family", "channel", "Family"), Destination("researcher", "agent", "R")]
         self.posted: list[Draft] = []
 
@@ -45,8 +46,8 @@ class Floor:
 class Stage:
     """A desk, its floor, its files."""
 
-    def __init__(self, directory: Path, sender: str = "u1") -> None:
-        self.floor = Floor(sender)
+    def __init__(self, directory: Path, *, by_agent: bool = False) -> None:
+        self.floor = Floor(by_agent=by_agent)
         self.mailbox = Mailbox(directory / "mail", SETTINGS)
         self.outbox, self.workspace = directory / "outbox", directory / "ws"
         self.outbox.mkdir()
@@ -77,7 +78,7 @@ async def test_a_place_that_came_up_in_the_middle_of_a_run_can_be_written_to_at_
 
 
 async def test_the_agent_that_asked_may_be_answered_by_its_name(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "agent:01")
+    stage = Stage(tmp_path, by_agent=True)
     await stage.desk.send_message("here", "ann")
     assert stage.floor.sent == [("here", None, [])]
 

@@ -18,7 +18,7 @@ from nanoclaw.sandbox.mailbox import InboundRow
 from nanoclaw.store.inbox import ClaimedRow
 from nanoclaw.store.tables import Tables
 
-MOST_CONTEXT = 50  # overheard rows that ride along with one trigger row: the newest
+MOST_CONTEXT = 50  # overheard rows that ride along with one trigger row, and as many notes of the host: the newest
 
 
 @dataclass(frozen=True, slots=True)

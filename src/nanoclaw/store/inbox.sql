@@ -8,13 +8,13 @@ VALUES (:id, :inbound_id, :session_id, :wiring_id, :seq, :kind, :trigger, :conte
   iif(:outcome IS NULL, 'queued', 'done'), :turn, :outcome, :now, iif(:outcome IS NULL, NULL, :now));
 
 -- name: trim_context!
--- queued -> done: of what was overheard before each trigger row (and after the last) all but the newest :most
+-- queued -> done: of what was overheard, and of notes, before each trigger (and after the last) all but the newest :most
 UPDATE inbox SET state = 'done', outcome = 'silent', ended_at = :now WHERE id IN (
   SELECT id FROM (
     SELECT id, trigger, kind, row_number() OVER (PARTITION BY trigger, kind, triggers_after ORDER BY seq DESC) AS place
     FROM (SELECT id, seq, trigger, kind, sum(trigger) OVER (ORDER BY seq DESC) AS triggers_after
       FROM inbox WHERE session_id = :session_id AND state = 'queued'))
-  WHERE trigger = 0 AND kind = 'chat' AND place > :most);
+  WHERE trigger = 0 AND place > :most);
 
 -- name: end_context!
 -- queued -> done: what was overheard and never rode along
