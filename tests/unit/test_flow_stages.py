@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import cast
 
 from nanoclaw.channels.base import Incoming
-from nanoclaw.contract.message import ToolAnswer
+from nanoclaw.contract.message import SystemIn, ToolAnswer
 from nanoclaw.errors import Refused, StoreFull
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
 from nanoclaw.flow.deliver import Deliver
-from nanoclaw.flow.requests import Caller, Requests
+from nanoclaw.flow.requests import Caller, Requests, tell_agent
 from nanoclaw.flow.route import find_chat, find_sender
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.sandbox.wire import OutRequest
@@ -104,3 +104,13 @@ async def test_the_sweep_looks_once_a_second_and_goes_on_when_the_disk_is_full(t
         async with asyncio.timeout(5):
             await sweep.run(deliver.second)
         assert deliver.looks == 2 and "store.filled" in world.log_lines.getvalue()
+
+
+def test_a_note_for_a_closed_session_waits_for_nothing_but_one_that_wakes_the_agent_does() -> None:
+    stage = open_stage()
+    note = SystemIn("ask_user_question", "expired", "Nobody answered in time", 0)
+    stage.tables.sessions.close(stage.connection, stage.session, 0)
+    tell_agent(stage.connection, stage.tables, stage.session, note)
+    assert stage.tables.inbox.waiting(stage.connection, stage.session) == []
+    tell_agent(stage.connection, stage.tables, stage.session, note, trigger=True)
+    assert len(stage.tables.inbox.waiting(stage.connection, stage.session)) == 1
