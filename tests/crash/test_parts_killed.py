@@ -28,7 +28,7 @@ def kill_part(host: LiveHost, part: str) -> None:
 
 
 MODEL_CALL, TOOL = "sleep: 2\nsay: forty-two", "run: sleep 2\nsay: forty-two"
-SLOW = pytest.mark.ci  # the other half of the matrix: each waits for a back-off of 5 s
+SLOW = pytest.mark.ci  # the rest of the matrix: each waits for a back-off of 5 s
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ SLOW = pytest.mark.ci  # the other half of the matrix: each waits for a back-off
         pytest.param("gateway", MODEL_CALL, id="gateway-model_call"),
         pytest.param("gateway", TOOL, id="gateway-tool", marks=SLOW),
         pytest.param("runner", MODEL_CALL, id="runner-model_call", marks=SLOW),
-        pytest.param("runner", TOOL, id="runner-tool"),
+        pytest.param("runner", TOOL, id="runner-tool", marks=SLOW),
         pytest.param("cli", MODEL_CALL, id="cli-model_call"),
         pytest.param("cli", TOOL, id="cli-tool", marks=SLOW),
     ],
@@ -91,7 +91,7 @@ def numbers(chat: Chat) -> list[int]:
     return [int(found) for text in chat.texts() for found in re.findall(r"\bt(\d+)\b", text)]
 
 
-@pytest.mark.parametrize("first", ["", "sleep: 3"])
+@pytest.mark.parametrize("first", ["", pytest.param("sleep: 3", marks=SLOW)])
 def test_twenty_messages_within_a_second_are_answered_once_each_in_order(first: str, host: LiveHost) -> None:
     host.start()
     chat = Chat(host)

@@ -67,6 +67,7 @@ ENDLESS_VIEW = (
 )
 
 
+@pytest.mark.ci  # each waits for a back-off of 5 s; tests/unit/test_mailbox_hostile.py holds the rules each time
 @pytest.mark.parametrize("attack", [HUGE, ENDLESS_VIEW], ids=["huge", "endless_view"])
 def test_a_mailbox_the_agent_broke_ends_that_run_and_the_next_attempt_answers(attack: str, host: LiveHost) -> None:
     host.start()
@@ -85,6 +86,7 @@ def test_a_mailbox_the_agent_breaks_each_time_is_told_in_the_chat(host: LiveHost
     assert chat.ask("say: alive", "good", 40) == "alive"
 
 
+@pytest.mark.ci  # waits for a back-off of 5 s; tests/unit/test_mailbox_hostile.py holds the rule each time
 def test_a_journal_that_names_a_host_file_deletes_nothing(host: LiveHost, tmp_path: Path) -> None:
     host.start()
     victim = tmp_path / "victim"

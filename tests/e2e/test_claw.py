@@ -74,6 +74,7 @@ def test_each_call_is_a_conversation_of_its_own_and_a_session_is_gone_on_with(ho
     assert "zanzibar" in again.stdout and session_of(again) == session_of(first)
 
 
+@pytest.mark.ci  # seconds each for the real CLI; tests/unit/test_cli_claw.py holds the choosing each time
 def test_another_agent_is_asked_by_a_part_of_its_name_and_has_a_workspace_of_its_own(home: LiveHost) -> None:
     assert claw(home, "-g", "search", "write mine.txt: hello").returncode == 0
     assert "mine.txt" in claw(home, "-g", "Researcher", "run: ls /workspace").stdout
@@ -85,11 +86,13 @@ def test_another_agent_is_asked_by_a_part_of_its_name_and_has_a_workspace_of_its
     assert refused.returncode == 2 and "researcher" in refused.stderr and refused.stdout == ""
 
 
+@pytest.mark.ci  # seconds each for the real CLI; tests/unit/test_cli_claw.py holds the joining each time
 def test_what_is_piped_in_is_put_behind_the_words(home: LiveHost) -> None:
     assert claw(home, "-p", "run: echo one", stdin="run: echo two\n").stdout.split() == ["one", "two"]
     assert claw(home, stdin="run: echo three").stdout == "three\n"
 
 
+@pytest.mark.ci  # waits for a time to run out
 def test_no_answer_in_time_exits_with_3_and_says_where_to_look(home: LiveHost) -> None:
     ended = claw(home, "--timeout", "2", "run: sleep 8")
     assert ended.returncode == 3 and "trace" in ended.stderr and ended.stdout == ""

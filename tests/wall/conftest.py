@@ -122,9 +122,11 @@ def open_descriptors() -> set[tuple[str, str]]:
     found: set[tuple[str, str]] = set()
     for name in os.listdir("/proc/self/fd"):
         try:
-            found.add((name, os.readlink(f"/proc/self/fd/{name}")))
+            target = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
             continue  # the listing's own
+        if not target.endswith(".py"):  # the loop watch reads source lines in a thread of its own
+            found.add((name, target))
     return found
 
 
