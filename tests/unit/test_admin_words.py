@@ -108,6 +108,13 @@ def test_a_table_fits_the_terminal_and_counts_wide_characters() -> None:
     assert "secret" not in format_table(hidden, "UTC")
 
 
+def test_a_table_that_is_too_wide_leaves_out_columns_in_which_nothing_stands() -> None:
+    table = Table(("id", "effort", "name"), (("1" * 26, None, "x" * 20), ("2" * 26, None, "y")))
+    assert "effort" in format_table(table, "UTC", 80).splitlines()[0]
+    assert format_table(table, "UTC", 50).splitlines()[0].split() == ["id", "name"]
+    assert "x" * 20 in format_table(table, "UTC", 50)
+
+
 @pytest.mark.parametrize(
     ("is_group", "direct", "others", "answer"),
     [(True, 0, 0, SAME_AGENT), (True, 1, 0, SEPARATE), (True, 0, 3, SAME_AGENT), (False, 1, 1, SAME_AGENT)],

@@ -90,7 +90,7 @@ def build_verb(noun: Noun, verb: Verb, name: str) -> click.Command:
     def run(as_json: bool = False, yes: bool = False, **given: Any) -> int:
         request = Request(noun.name, verb.name, _target(verb, given), _flags(verb, given))
         if verb.confirm and not yes and (not verb.confirm_when or verb.confirm_when in request.flags):
-            click.confirm(f"{request.id}: {verb.confirm}" if request.id else verb.confirm, abort=True, err=True)
+            _confirm(f"{request.id}: {verb.confirm}" if request.id else verb.confirm)
         config = load_config()
         if verb.name == "create" and noun.name == "wirings" and not as_json:
             request = ask_isolation(config.paths, request)
@@ -107,6 +107,13 @@ def build_verb(noun: Noun, verb: Verb, name: str) -> click.Command:
     notes = [verb.words, verb.details, "" if verb.access is Access.READ else "Needs a running host."]
     text = "\n\n".join(note for note in notes if note)
     return click.Command(name, params=parameters, callback=run, help=text, short_help=verb.words)
+
+
+def _confirm(question: str) -> None:
+    """Ask on a terminal. Raises Abort for a no, UsageError where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{question} Nobody can answer that here: nothing was done. --yes answers it.")
+    click.confirm(question, abort=True, err=True)
 
 
 def _target_parameters(value: Value) -> list[click.Parameter]:

@@ -33,7 +33,8 @@ class Table(msgspec.Struct, frozen=True):
 def format_table(table: Table, timezone: str, width: int | None = None) -> str:
     """Return a table for people: aligned columns, times in `timezone`, nothing that a terminal obeys.
 
-    Within `width` columns of a terminal the longest cells are cut.
+    In `width` columns of a terminal that are too few, columns in which no row has anything are left out, and then the
+    longest cells are cut.
     """
     if not table.rows:
         return "(nothing)"
@@ -41,11 +42,17 @@ def format_table(table: Table, timezone: str, width: int | None = None) -> str:
     names = [table.columns[number].removesuffix("_at").replace("_", " ") for number in shown]
     cells = [_cells(table, row, timezone) for row in table.rows]
     lines = [names, *([line[number] for number in shown] for line in cells)]
-    widths = [max(cell_width(line[column]) for line in lines) for column in range(len(names))]
-    if width is not None:
-        widths = _fit(names, widths, width - GAP * (len(widths) - 1))
+    widths = _widths(lines)
+    if width is not None and sum(widths) + GAP * (len(widths) - 1) > width:
+        filled = [column for column in range(len(names)) if any(line[column] for line in lines[1:])]
+        lines = [[line[column] for column in filled] for line in lines]
+        widths = _fit(lines[0], _widths(lines), width - GAP * (len(filled) - 1))
     aligned = ([_pad(cell, most) for cell, most in zip(line, widths, strict=True)] for line in lines)
     return "\n".join((" " * GAP).join(line).rstrip() for line in aligned)
+
+
+def _widths(lines: list[list[str]]) -> list[int]:
+    return [max(cell_width(line[column]) for line in lines) for column in range(len(lines[0]))]
 
 
 def cell_width(text: str) -> int:

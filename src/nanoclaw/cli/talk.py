@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import time
 from io import StringIO
 from pathlib import Path
@@ -22,9 +23,15 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 300.0
 HELP = """\
 Enter sends. Alt-Enter (or Esc, Enter) begins a new line. Up and down walk through what you said before.
-/help   this page
 Ctrl-C drops what you have begun to type.
-/quit   leave (Ctrl-D does too); the assistant goes on working, and its answer is here when you come back"""
+/help      this page
+/status    whether the assistant works, and on how much
+/stop      ends what it works on
+/clear     begins a new conversation; memory and files stay
+/compact   makes the conversation shorter
+/context   what the conversation holds
+/cost      what it has cost
+/quit      leave (Ctrl-D does too); the answer is here when you come back"""
 
 
 def talk(starter: HostStarter, chat: str, history: Path) -> int:
@@ -113,7 +120,7 @@ class LiveScreen:
 
     def note(self, text: str) -> None:
         """Print a note, dim."""
-        print(f"\x1b[2m{neutralise(text)}\x1b[0m\n", flush=True)
+        print(f"\x1b[2m{wrap_lines(neutralise(text), _columns())}\x1b[0m\n", flush=True)
 
     def typing(self, active: bool) -> None:
         """Show or hide the typing sign."""
@@ -212,6 +219,14 @@ def render_markdown(text: str, columns: int) -> str:
     with console.capture() as capture:
         console.print(Segments(safe), end="")
     return capture.get()
+
+
+def wrap_lines(text: str, columns: int) -> str:
+    """Return plain text with its lines broken between words; a word that is wider than a line is left whole."""
+    wrapped = (
+        textwrap.wrap(line, columns, break_long_words=False, break_on_hyphens=False) for line in text.split("\n")
+    )
+    return "\n".join("\n".join(lines) for lines in wrapped)
 
 
 def _columns() -> int:
