@@ -286,7 +286,8 @@ def test_an_agent_cannot_break_or_extend_its_own_next_start(bench: Bench, plant:
     runner = bench.run('[[tool Bash {"command":"echo works $EVIL"}]]')
     runner.wait_until(lambda: runner.mailbox.acks("finished") == [2])
     assert "works" in runner.mailbox.texts()[0] and "evil" not in bench.model.prompts()
-    assert not list(bench.directory.rglob("pwned"))
+    # os.walk: the CLI's lock folders may vanish meanwhile
+    assert not [where for where, folders, files in os.walk(bench.directory) if "pwned" in [*folders, *files]]
 
 
 @pytest.mark.skipif(
