@@ -38,7 +38,7 @@ SLOW = pytest.mark.ci  # the rest of the matrix: each waits for a back-off of 5 
         pytest.param("gateway", TOOL, id="gateway-tool", marks=SLOW),
         pytest.param("runner", MODEL_CALL, id="runner-model_call", marks=SLOW),
         pytest.param("runner", TOOL, id="runner-tool", marks=SLOW),
-        pytest.param("cli", MODEL_CALL, id="cli-model_call"),
+        pytest.param("cli", MODEL_CALL, id="cli-model_call", marks=SLOW),
         pytest.param("cli", TOOL, id="cli-tool", marks=SLOW),
     ],
 )
@@ -106,6 +106,7 @@ def test_twenty_messages_within_a_second_are_answered_once_each_in_order(first: 
     assert numbers(chat) == list(range(1, 21))
 
 
+@pytest.mark.ci  # waits for a back-off of 5 s; tests/flow/test_path_storm.py holds the order each time
 def test_twenty_messages_are_answered_once_each_in_order_when_the_runner_is_killed_after_the_seventh(
     host: LiveHost,
 ) -> None:
