@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.flow.agents import STOPPED as TURN_STOPPED
+from nanoclaw.flow.agents import Agents, Letter
 from nanoclaw.testing.scripted_box import BoxTurn
 from tests.flow.swarm import ends_with, open_swarm, sessions_of
 from tests.flow.test_agents_talk import settled
@@ -60,3 +63,27 @@ async def test_an_answer_that_is_on_its_way_when_it_is_stopped_wakes_nobody(tmp_
         await world.after(120)
         assert chat.heard == [STOPPED] and len(world.boxes) == 2
         assert await world.rows("SELECT count(*) FROM inbox WHERE state IN ('queued', 'claimed')") == [(0,)]
+
+
+async def test_what_a_stopped_agent_still_writes_goes_nowhere(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "ann") as world:
+        chat = await world.chat()
+        world.runtime.script_for("family").replies("dig", to="ann")
+        world.runtime.script_for("andy").hangs()
+        await chat.says("dig")
+        await world.until(lambda: len(world.boxes) == 2)
+        await world.quiet()
+        await chat.says("/stop")
+        await chat.hears(STOPPED)
+        await world.quiet()
+        ((session, group, seq),) = await world.rows(
+            "SELECT i.session_id, s.agent_group_id, i.seq FROM inbox i JOIN sessions s ON s.id = i.session_id"
+            " WHERE i.state = 'dead'"
+        )
+        andy = await world.rows("SELECT id FROM agent_groups WHERE folder = 'main'")
+        agents, after = Agents(world.tables), Aftermath()
+        place = await world.store.read(lambda c: world.tables.inbox.place(c, session, seq))
+        late = Letter(session, group, "1-1", place, "found it")
+        assert await world.store.write(lambda c: agents.answer(c, late, after, 0)) == TURN_STOPPED
+        assert await world.store.write(lambda c: agents.write(c, late, andy[0][0], after, 0)) == TURN_STOPPED
+        assert not after.wake
