@@ -140,7 +140,8 @@ the only way out of a box
   gateway/vault.py                    The secrets at rest: AES-256-GCM under a data key, that under a key file
   gateway/ledger.py                   What was refused, allowed and used, chained by hash
   gateway/admin.py                    The operator's socket: secrets are set and listed, the audit is shown and checked
-  gateway/control.py                  What host, operator and gateway say to each other
+  gateway/admin_words.py              What an operator asks of the gateway, and what comes back
+  gateway/control.py                  What host and gateway say to each other
   gateway/client.py                   The host's side: starts it, starts it again, tells it boxes and turns
 
 the stand-in for a model

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nanoclaw.clock import SystemClock
-from nanoclaw.gateway import control, policy
+from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.boxes import Boxes, Limits
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.ledger import Ledger
@@ -63,7 +63,7 @@ class Bench:
             line.send(data)
             return await line.reader.read()
 
-    def rows(self) -> list[control.AuditLine]:
+    def rows(self) -> list[admin_words.AuditLine]:
         return self.ledger.list_newest(100, None)
 
     async def finished(self, count: int = 1) -> control.CallFinished:
@@ -135,7 +135,7 @@ def whole(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def until_finished(bench: Bench) -> control.AuditLine:
+async def until_finished(bench: Bench) -> admin_words.AuditLine:
     await bench.finished()
     await until(lambda: bench.rows()[-1].event == "finished")
     return bench.rows()[-1]

@@ -19,7 +19,7 @@ import h11
 import msgspec
 
 import nanoclaw
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.client import (
     GatewayClient,
     GatewayFds,
@@ -139,14 +139,14 @@ class Gateway:
     log: list[str]
     keys: list[bool]
 
-    async def ask(self, request: control.AdminRequest, kind: type) -> object:
+    async def ask(self, request: admin_words.AdminRequest, kind: type) -> object:
         return await asyncio.to_thread(ask_admin, self.admin_path, request, kind)
 
-    async def audit(self) -> list[control.AuditLine]:
-        return await self.ask(control.AuditList(), list[control.AuditLine])  # type: ignore[return-value]
+    async def audit(self) -> list[admin_words.AuditLine]:
+        return await self.ask(admin_words.AuditList(), list[admin_words.AuditLine])  # type: ignore[return-value]
 
     async def set_key(self, key: str = KEY) -> None:
-        await self.ask(control.VaultSet("anthropic", key), control.SecretLine)
+        await self.ask(admin_words.VaultSet("anthropic", key), admin_words.SecretLine)
 
     async def call(
         self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.client import (
     GatewayClient,
     GatewayFds,
@@ -128,7 +128,7 @@ async def test_without_a_key_the_rehearsal_is_asked_and_with_one_never_again(tmp
         assert (await gateway.call()).status == 200
         assert (len(rehearsal.seen), len(gateway.upstream.seen)) == (1, 1)
         await until(lambda: gateway.client.model_key)
-        await gateway.ask(control.VaultRemove("anthropic"), bool)
+        await gateway.ask(admin_words.VaultRemove("anthropic"), bool)
         assert (await gateway.call()).status == 200
         assert (len(rehearsal.seen), len(gateway.upstream.seen)) == (2, 1)
         await until(lambda: gateway.keys == [False, True, False])
@@ -151,8 +151,8 @@ async def test_a_killed_gateway_serves_the_same_listeners_and_turns_within_a_sec
         assert reply.status == 200
         assert gateway.client.pid != pid
         await until(gateway.client.ready.is_set)
-    verified = await gateway.ask(control.AuditVerify(), control.Verification)
-    assert isinstance(verified, control.Verification)
+    verified = await gateway.ask(admin_words.AuditVerify(), admin_words.Verification)
+    assert isinstance(verified, admin_words.Verification)
     assert verified.broken_at is None
     assert gateway.keys == [False, True]
 
@@ -164,8 +164,8 @@ async def test_a_box_that_is_gone_loses_its_listener_and_its_connections(gateway
         assert await line.reader.read() == b""
     with pytest.raises(OSError):
         await gateway.call()
-    status = await gateway.ask(control.Status(), control.GatewayStatus)
-    assert isinstance(status, control.GatewayStatus)
+    status = await gateway.ask(admin_words.Status(), admin_words.GatewayStatus)
+    assert isinstance(status, admin_words.GatewayStatus)
     assert (status.boxes, status.open_turns, status.connections) == (0, 0, 0)
 
 
@@ -177,20 +177,20 @@ async def test_two_boxes_are_told_apart_by_their_listeners(gateway: Gateway) -> 
     assert (await gateway.call()).status == 200
     row = [row for row in await gateway.audit() if row.event == "allowed"][-1]
     assert (row.session, row.fence, row.agent_group, row.charge) == ("s2", 7, "other", "someone")
-    of_one = await gateway.ask(control.AuditList(session="s1"), list[control.AuditLine])
+    of_one = await gateway.ask(admin_words.AuditList(session="s1"), list[admin_words.AuditLine])
     assert of_one == []
 
 
 async def test_the_operator_lists_and_removes_secrets_and_never_sees_a_value(gateway: Gateway) -> None:
-    await gateway.ask(control.VaultSet("github", "ghp_0123456789", ("api.github.com",)), control.SecretLine)
-    lines = await gateway.ask(control.VaultList(), list[control.SecretLine])
+    await gateway.ask(admin_words.VaultSet("github", "ghp_0123456789", ("api.github.com",)), admin_words.SecretLine)
+    lines = await gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])
     assert [(line.name, line.kind) for line in lines] == [  # type: ignore[attr-defined]
         ("anthropic", "anthropic-key"),
         ("github", "generic"),
     ]
     assert KEY not in repr(lines)
     with pytest.raises(OperatorError, match="There is no secret named 'nothing'"):
-        await gateway.ask(control.VaultRemove("nothing"), bool)
+        await gateway.ask(admin_words.VaultRemove("nothing"), bool)
     with pytest.raises(OperatorError, match="sk-ant-"):
         await gateway.set_key("no-anthropic-key")
 
@@ -287,9 +287,9 @@ async def test_the_operators_socket_takes_only_so_many_at_once(gateway: Gateway)
             assert await reader.read() == b""
     while True:
         with contextlib.suppress(OperatorError):
-            status = await gateway.ask(control.Status(), control.GatewayStatus)
+            status = await gateway.ask(admin_words.Status(), admin_words.GatewayStatus)
             break
-    assert isinstance(status, control.GatewayStatus)
+    assert isinstance(status, admin_words.GatewayStatus)
 
 
 async def test_a_fault_in_one_connection_is_logged_and_ends_it_alone() -> None:
@@ -342,9 +342,9 @@ async def test_a_gateway_that_breaks_at_its_start_is_named_with_its_last_words(t
 
 def test_an_admin_socket_without_a_gateway_is_named(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"cannot be reached.*nanoclaw up"):
-        ask_admin(tmp_path / "none.sock", control.Status(), control.GatewayStatus)
+        ask_admin(tmp_path / "none.sock", admin_words.Status(), admin_words.GatewayStatus)
     with open_admin_socket(tmp_path / "deaf.sock"), pytest.raises(OperatorError, match="did not answer in time"):
-        ask_admin(tmp_path / "deaf.sock", control.Status(), control.GatewayStatus, timeout_seconds=0.05)
+        ask_admin(tmp_path / "deaf.sock", admin_words.Status(), admin_words.GatewayStatus, timeout_seconds=0.05)
     assert (tmp_path / "deaf.sock").stat().st_mode & 0o777 == 0o600
 
 

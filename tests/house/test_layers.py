@@ -29,7 +29,12 @@ WALLED = {
 # Files that are also started alone, before or without our package: the standard library only.
 ALONE = {"sandbox/launch.py"}
 # What the others may see of a walled part: nobody imports the runner, the rehearsal model or the fakes.
-DOORS = {"gateway": {"client", "control"}, "runner": set[str](), "rehearsal": set[str](), "testing": set[str]()}
+DOORS = {
+    "gateway": {"client", "control", "admin_words"},
+    "runner": set[str](),
+    "rehearsal": set[str](),
+    "testing": set[str](),
+}
 
 VAULT_FILES = re.compile(r"vault\.json|vault\.key|ledger\.db")
 

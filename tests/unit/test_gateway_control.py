@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.upstream import Endpoint, open_trust, parse_endpoint
 
 
@@ -105,7 +105,7 @@ async def test_sending_to_a_side_that_is_gone_is_reported_once() -> None:
 
 
 def test_a_request_that_sets_a_secret_does_not_print_it() -> None:
-    assert "sk-ant" not in repr(control.VaultSet("anthropic", "sk-ant-real"))
+    assert "sk-ant" not in repr(admin_words.VaultSet("anthropic", "sk-ant-real"))
 
 
 @pytest.mark.parametrize(

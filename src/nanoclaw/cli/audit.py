@@ -12,7 +12,7 @@ from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import host_runs
 from nanoclaw.config import Config, load_config
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 
 COLUMNS = ("at", "by", "event", "who", "what", "verdict", "reason")
 MOST = 10_000
@@ -44,11 +44,11 @@ def _host_rows(config: Config, limit: int) -> list[tuple[Cell, ...]]:
 
 def _gateway_rows(config: Config, limit: int) -> list[tuple[Cell, ...]]:
     with open_gateway(config) as gateway:
-        lines = gateway.ask(control.AuditList(limit), list[control.AuditLine])
+        lines = gateway.ask(admin_words.AuditList(limit), list[admin_words.AuditLine])
     return [_gateway_row(line) for line in lines]
 
 
-def _gateway_row(line: control.AuditLine) -> tuple[Cell, ...]:
+def _gateway_row(line: admin_words.AuditLine) -> tuple[Cell, ...]:
     who = line.charge or line.session or line.agent_group
     call = f"{line.method} {line.host}{line.path}".strip()
     status = f"{line.status} in {line.took_ms} ms, " if line.event == "finished" else ""
@@ -69,7 +69,7 @@ def _verify(config: Config, *, as_json: bool) -> int:
         table, _ = ask(config.paths, Request("audit", "verify"))
         rows.append(("host", *table.rows[0]))
     with open_gateway(config) as gateway:
-        chain = gateway.ask(control.AuditVerify(), control.Verification)
+        chain = gateway.ask(admin_words.AuditVerify(), admin_words.Verification)
     rows.append(("gateway", chain.rows, chain.broken_at))
     show_table(Table(("chain", "rows", "broken_at_row"), tuple(rows)), config.timezone, as_json=as_json)
     broken = [str(row[0]) for row in rows if row[2] is not None]

@@ -19,7 +19,7 @@ from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 from nanoclaw.host import find_agent_binary
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.spec import find_interpreter
@@ -186,7 +186,7 @@ def check_model(config: Config) -> Finding:
     """Who answers: the model of the vault's key, or the rehearsal model."""
     try:
         with open_gateway(config) as gateway:
-            names = [line.name for line in gateway.ask(control.VaultList(), list[control.SecretLine])]
+            names = [line.name for line in gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])]
     except NanoClawError as error:
         return Finding("model", State.WRONG, str(error))
     if "anthropic" in names:

@@ -15,7 +15,7 @@ from nanoclaw.children import gateway_spawner
 from nanoclaw.cli.host_process import host_runs
 from nanoclaw.config import Config
 from nanoclaw.errors import OperatorError, SandboxError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 from nanoclaw.gateway.client import GatewayFds, ask_admin, open_admin_socket
 
 STOP_SECONDS = 5.0
@@ -30,8 +30,8 @@ class GatewayDesk:
         self._path = path
         self._process = process
 
-    def ask(self, request: control.AdminRequest, kind: type[Result]) -> Result:
-        """Return the gateway's answer as `kind` (control.py says which). Raises OperatorError in plain words."""
+    def ask(self, request: admin_words.AdminRequest, kind: type[Result]) -> Result:
+        """Return the gateway's answer as `kind` (admin_words.py says which). Raises OperatorError in plain words."""
         try:
             return ask_admin(self._path, request, kind)
         except OperatorError:

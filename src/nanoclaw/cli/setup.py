@@ -19,7 +19,7 @@ from nanoclaw.cli.stop import stop_host
 from nanoclaw.cli.vault import read_value
 from nanoclaw.config import Config, load_config, write_settings
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 
 MODEL_SECRET = "anthropic"
 TEST_CHAT = "setup"
@@ -115,7 +115,7 @@ def keep_key(config: Config, wishes: Wishes) -> None:
         return
     with open_gateway(config) as gateway:
         if not given:
-            names = [line.name for line in gateway.ask(control.VaultList(), list[control.SecretLine])]
+            names = [line.name for line in gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])]
             kept = "Enter keeps the one that is set" if MODEL_SECRET in names else "Enter goes on without one"
             value = str(
                 click.prompt(f"Model key, sk-ant-... ({kept})", default="", hide_input=True, show_default=False)
@@ -123,7 +123,7 @@ def keep_key(config: Config, wishes: Wishes) -> None:
         else:
             value = sys.stdin.read() if wishes.key_stdin else read_value("Model key", wishes.key_file)
         if value.strip():
-            gateway.ask(control.VaultSet(MODEL_SECRET, value.strip()), control.SecretLine)
+            gateway.ask(admin_words.VaultSet(MODEL_SECRET, value.strip()), admin_words.SecretLine)
             print("The model key is in the vault.")
 
 

@@ -15,7 +15,7 @@ from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 
 MOST_CALLS = 10_000  # of a session that are looked through, the newest
 COLUMNS = ("at", "what", "detail")
@@ -74,7 +74,7 @@ def _model_calls(config: Config, works: Sequence[Work]) -> list[tuple[Cell, ...]
         return []
     try:
         with open_gateway(config) as gateway:
-            found = [(work, gateway.ask(control.AuditList(MOST_CALLS, work.session), list[control.AuditLine]))
+            found = [(work, gateway.ask(admin_words.AuditList(MOST_CALLS, work.session), list[admin_words.AuditLine]))
                      for work in works]  # fmt: skip
     except OperatorError as error:
         print(f"nanoclaw: the gateway's part is missing: {error}", file=sys.stderr)
@@ -82,7 +82,7 @@ def _model_calls(config: Config, works: Sequence[Work]) -> list[tuple[Cell, ...]
     return [_call(line) for work, lines in found for line in lines if work.begun_at <= line.at <= work.ended_at]
 
 
-def _call(line: control.AuditLine) -> tuple[Cell, ...]:
+def _call(line: admin_words.AuditLine) -> tuple[Cell, ...]:
     what = f"{line.method} {line.host}{line.path}".strip()
     if line.event == "finished":
         what = f"call {line.call}, status {line.status} in {line.took_ms} ms, {line.received_bytes} bytes back"

@@ -12,7 +12,7 @@ from nanoclaw.admin.table import Table
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.config import load_config
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 
 VALUE_BYTES = 16 * 1024
 
@@ -33,7 +33,7 @@ def set_secret(name: str, path: Path | None, hosts: tuple[str, ...]) -> int:
     """Keep a secret. Its value is asked for, or read from stdin when that is not a terminal."""
     value = read_value(f"Value of {name}", path)
     with open_gateway(load_config()) as gateway:
-        gateway.ask(control.VaultSet(name, value, hosts), control.SecretLine)
+        gateway.ask(admin_words.VaultSet(name, value, hosts), admin_words.SecretLine)
     print(f"Kept: {name}")
     return 0
 
@@ -44,7 +44,7 @@ def list_secrets(as_json: bool) -> int:
     """List the names of secrets, what they are and where they may go; never a value."""
     config = load_config()
     with open_gateway(config) as gateway:
-        lines = gateway.ask(control.VaultList(), list[control.SecretLine])
+        lines = gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])
     rows = tuple((line.name, line.kind, " ".join(line.hosts), line.set_at) for line in lines)
     show_table(Table(("name", "kind", "hosts", "set_at"), rows), config.timezone, as_json=as_json)
     return 0
@@ -55,7 +55,7 @@ def list_secrets(as_json: bool) -> int:
 def remove_secret(name: str) -> int:
     """Forget a secret."""
     with open_gateway(load_config()) as gateway:
-        gateway.ask(control.VaultRemove(name), bool)
+        gateway.ask(admin_words.VaultRemove(name), bool)
     print(f"Forgotten: {name}")
     return 0
 

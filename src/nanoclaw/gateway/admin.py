@@ -1,6 +1,6 @@
 """The operator's socket: secrets are set and listed, the audit is shown and checked. Root and the host's user only.
 
-In: JSON lines, one request each (control.py). Out: one `AdminReply` a line. Writes: the vault, the ledger.
+In: JSON lines, one request each (admin_words.py). Out: one `AdminReply` a line. Writes: the vault, the ledger.
 Never: shows a value. Fails: a plain sentence in the reply; a peer of another user is closed without one.
 """
 
@@ -17,7 +17,7 @@ import msgspec
 
 from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.policy import Caller
 from nanoclaw.gateway.vault import StoredSecret, Vault
@@ -34,7 +34,7 @@ class AdminDesk:
     ledger: Ledger
     clock: Clock
     allowed_uid: int
-    describe: Callable[[], control.GatewayStatus]
+    describe: Callable[[], admin_words.GatewayStatus]
     changed: Callable[[], None]
     turn: asyncio.Lock  # one change of the vault at a time
 
@@ -45,7 +45,7 @@ async def serve_admin(desk: AdminDesk, sock: socket.socket) -> None:
     if uid not in {0, desk.allowed_uid}:
         sock.close()
         return
-    reader, writer = await asyncio.open_connection(sock=sock, limit=control.ADMIN_LINE_BYTES)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=admin_words.ADMIN_LINE_BYTES)
     try:
         while line := await _read_line(reader):
             writer.write(msgspec.json.encode(await _answer(desk, line, uid)) + b"\n")
@@ -67,37 +67,37 @@ def peer_uid(sock: socket.socket) -> int:
     return _PEER.unpack(raw)[1]
 
 
-async def _answer(desk: AdminDesk, line: bytes, uid: int) -> control.AdminReply:
+async def _answer(desk: AdminDesk, line: bytes, uid: int) -> admin_words.AdminReply:
     try:
-        request = msgspec.json.decode(line, type=control.AdminRequest)
+        request = msgspec.json.decode(line, type=admin_words.AdminRequest)
     except msgspec.DecodeError as error:
-        return control.AdminReply(ok=False, error=f"The gateway did not understand this request: {error}.")
+        return admin_words.AdminReply(ok=False, error=f"The gateway did not understand this request: {error}.")
     try:
         result = await _perform(desk, request, uid)
     except NanoClawError as error:
-        return control.AdminReply(ok=False, error=str(error))
-    return control.AdminReply(ok=True, result=msgspec.Raw(msgspec.json.encode(result)))
+        return admin_words.AdminReply(ok=False, error=str(error))
+    return admin_words.AdminReply(ok=True, result=msgspec.Raw(msgspec.json.encode(result)))
 
 
-async def _perform(desk: AdminDesk, request: control.AdminRequest, uid: int) -> object:
+async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int) -> object:
     match request:
-        case control.VaultSet(name=name, value=value, hosts=hosts):
+        case admin_words.VaultSet(name=name, value=value, hosts=hosts):
             async with desk.turn:
                 stored = await asyncio.to_thread(desk.vault.put, name, value, hosts, desk.clock.now_ms())
             await _note(desk, "vault.set", f"{name} for {', '.join(stored.hosts)}", uid)
             return _line(stored)
-        case control.VaultRemove(name=name):
+        case admin_words.VaultRemove(name=name):
             async with desk.turn:
                 await asyncio.to_thread(desk.vault.remove, name)
             await _note(desk, "vault.rm", name, uid)
             return True
-        case control.VaultList():
+        case admin_words.VaultList():
             return [_line(stored) for stored in desk.vault.list_stored()]
-        case control.AuditList(limit=limit, session=session):
+        case admin_words.AuditList(limit=limit, session=session):
             return await asyncio.to_thread(desk.ledger.list_newest, limit, session)
-        case control.AuditVerify():
+        case admin_words.AuditVerify():
             return await asyncio.to_thread(desk.ledger.verify)
-        case control.Status():
+        case admin_words.Status():
             return desk.describe()
         case _:
             assert_never(request)
@@ -109,5 +109,5 @@ async def _note(desk: AdminDesk, verb: str, what: str, uid: int) -> None:
     await desk.ledger.record(Entry(Event.CHANGED, Caller("", 0, ""), rule=verb, reason=f"{what}, by uid {uid}"))
 
 
-def _line(stored: StoredSecret) -> control.SecretLine:
-    return control.SecretLine(stored.name, stored.kind, stored.hosts, stored.set_at)
+def _line(stored: StoredSecret) -> admin_words.SecretLine:
+    return admin_words.SecretLine(stored.name, stored.kind, stored.hosts, stored.set_at)

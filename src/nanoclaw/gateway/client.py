@@ -23,7 +23,7 @@ from typing import IO, TypeVar
 import msgspec
 
 from nanoclaw.errors import OperatorError, SandboxError
-from nanoclaw.gateway import control
+from nanoclaw.gateway import admin_words, control
 
 BOOT = (
     "import sys; sys.path[:0] = sys.argv[1].split(':'); "
@@ -338,9 +338,9 @@ Result = TypeVar("Result")
 
 
 def ask_admin(
-    path: Path, request: control.AdminRequest, kind: type[Result], *, timeout_seconds: float = 10.0
+    path: Path, request: admin_words.AdminRequest, kind: type[Result], *, timeout_seconds: float = 10.0
 ) -> Result:
-    """Ask the gateway's admin socket at `path` and return its result as `kind` (see control.py for which).
+    """Ask the gateway's admin socket at `path` and return its result as `kind` (see admin_words.py for which).
 
     Blocking, for the command line. Raises OperatorError: nobody listens, it refused, or it did not answer in time.
     """
@@ -350,7 +350,7 @@ def ask_admin(
             sock.connect(str(path))
             sock.sendall(msgspec.json.encode(request) + b"\n")
             with sock.makefile("rb") as stream:
-                line = stream.readline(control.ADMIN_REPLY_BYTES)
+                line = stream.readline(admin_words.ADMIN_REPLY_BYTES)
         except TimeoutError:
             raise OperatorError("The gateway did not answer in time. Look at `nanoclaw logs`.") from None
         except OSError as error:
@@ -358,7 +358,7 @@ def ask_admin(
                 f"The gateway cannot be reached at {path}: {error.strerror}. Start it with `nanoclaw up`."
             ) from None
     try:
-        reply = msgspec.json.decode(line, type=control.AdminReply)
+        reply = msgspec.json.decode(line, type=admin_words.AdminReply)
         if reply.ok:
             return msgspec.json.decode(reply.result, type=kind)
     except msgspec.DecodeError:

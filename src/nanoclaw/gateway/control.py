@@ -1,7 +1,6 @@
-"""What the host, the operator and the gateway say to each other, and the socket the host says it on.
+"""What the host and the gateway say to each other, and the socket they say it on.
 
-Host and gateway: one message per packet of a SOCK_SEQPACKET pair, JSON checked by msgspec, listeners riding along as
-SCM_RIGHTS. Operator and gateway: JSON lines on the admin socket, one request, one `AdminReply`.
+One message per packet of a SOCK_SEQPACKET pair, JSON checked by msgspec, listeners riding along as SCM_RIGHTS.
 
 In: packets of the other side. Out: typed messages in the order they were sent. Never: blocks, or grows without bound.
 """
@@ -21,8 +20,6 @@ import msgspec
 PACKET_BYTES = 64 * 1024
 DESCRIPTORS = 8
 QUEUE_LIMIT = 10_000
-ADMIN_LINE_BYTES = 64 * 1024
-ADMIN_REPLY_BYTES = 8 * 1024 * 1024
 
 
 class Listen(msgspec.Struct, frozen=True, tag=True):
@@ -114,107 +111,6 @@ GatewayEvent = Ready | ModelKey | CallRefused | CallFinished
 def parse_gateway_event(data: bytes) -> GatewayEvent:
     """Return what the gateway sent. Raises msgspec.DecodeError."""
     return msgspec.json.decode(data, type=GatewayEvent)
-
-
-class VaultSet(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.set"):
-    """Keep a secret. For a preset (`anthropic`) the hosts are the preset's; else at least one is given."""
-
-    name: str
-    value: str
-    hosts: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        """Name the secret, never show it."""
-        return f"VaultSet(name={self.name!r}, value=***, hosts={self.hosts!r})"
-
-
-class VaultList(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.list"):
-    """List secrets, never a value. Answered by a list of `SecretLine`."""
-
-
-class VaultRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rm"):
-    """Forget a secret. Answered by true, or an error when there is none."""
-
-    name: str
-
-
-class AuditList(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.list"):
-    """The newest `limit` audit rows, oldest first. Answered by a list of `AuditLine`."""
-
-    limit: int = 50
-    session: str | None = None
-
-
-class AuditVerify(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.verify"):
-    """Recompute the hash chain. Answered by `Verification`."""
-
-
-class Status(msgspec.Struct, frozen=True, tag_field="verb", tag="status"):
-    """How the gateway is. Answered by `GatewayStatus`."""
-
-
-AdminRequest = VaultSet | VaultList | VaultRemove | AuditList | AuditVerify | Status
-
-
-class AdminReply(msgspec.Struct, frozen=True):
-    """The answer to one admin request: `result` when `ok`, else `error`, a plain sentence."""
-
-    ok: bool
-    error: str = ""
-    result: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class SecretLine(msgspec.Struct, frozen=True):
-    """What may be shown of a secret. `set_at` in epoch milliseconds."""
-
-    name: str
-    kind: str
-    hosts: tuple[str, ...]
-    set_at: int
-
-
-class AuditLine(msgspec.Struct, frozen=True):
-    """One audit row. `event` is refused, allowed, finished or changed; `call` is the `seq` that a finished row ends."""
-
-    seq: int
-    at: int
-    event: str
-    session: str
-    fence: int
-    agent_group: str
-    charge: str
-    method: str
-    host: str
-    path: str
-    rule: str
-    reason: str
-    call: int
-    status: int
-    sent_bytes: int
-    received_bytes: int
-    took_ms: int
-    hash: str
-
-
-class Verification(msgspec.Struct, frozen=True):
-    """The chain's state: rows seen, the hash of the last, and the first row that does not fit (None: all fit)."""
-
-    rows: int
-    head: str
-    broken_at: int | None = None
-
-
-class GatewayStatus(msgspec.Struct, frozen=True):
-    """How the gateway is, in figures."""
-
-    pid: int
-    model_key: bool
-    rehearsal_port: int | None
-    boxes: int
-    open_turns: int
-    connections: int
-    audit_rows: int
-    audit_head: str
 
 
 Incoming = TypeVar("Incoming")

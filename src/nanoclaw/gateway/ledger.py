@@ -31,7 +31,7 @@ import msgspec
 
 from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError, OperatorError
-from nanoclaw.gateway.control import AuditLine, Verification
+from nanoclaw.gateway.admin_words import AuditLine, Verification
 from nanoclaw.gateway.policy import Caller, shown
 from nanoclaw.gateway.usage import Usage
 

@@ -25,7 +25,7 @@ from typing import Any, assert_never
 
 from nanoclaw.clock import SystemClock
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway import control, policy
+from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
 from nanoclaw.gateway.exchange import Desk, Route
@@ -217,9 +217,9 @@ class Gateway:
             return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False), None)
         return None
 
-    def _describe(self) -> control.GatewayStatus:
+    def _describe(self) -> admin_words.GatewayStatus:
         boxes = list(self._boxes)
-        return control.GatewayStatus(
+        return admin_words.GatewayStatus(
             pid=os.getpid(),
             model_key=self._has_key(),
             rehearsal_port=self._rehearsal,

@@ -1,4 +1,4 @@
-"""`ncl audit`: what the host decided, from the store's hash chain. The gateway keeps its own (control.AuditList)."""
+"""`ncl audit`: what the host decided, from the store's hash chain. The gateway keeps its own chain."""
 
 from __future__ import annotations
 
