@@ -89,12 +89,14 @@ the data path, in the order of a message
 
 the wall
   sandbox/spec.py                     What a box gets, as data, by one pure function
+  sandbox/interpreter.py              Which Python runs inside a box
   sandbox/plan.py                     What launch.py is told to become
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
   sandbox/netns.py                    Makes the listeners on a box's own loopback
   sandbox/cgroup.py                   Memory, process and CPU limits of a box by cgroups, where the host may write them
-  sandbox/mailbox.py                  The host's side of a mailbox: writes inbound.db, reads outbound.db as hostile
+  sandbox/inbound.py                  The host's own file of a mailbox: what the store has claimed for a run
+  sandbox/mailbox.py                  The host's side of a mailbox: reads outbound.db as hostile
   sandbox/wire.py                     The only parser of bytes that a box wrote
   sandbox/allowance.py                How much a run may say before it is ended for flooding
   sandbox/watchdog.py                 The disk limit of boxes: what bubblewrap cannot bound
@@ -131,7 +133,13 @@ the only way out of a box
   gateway/line.py                     A box's side of one connection, each step bounded in time and size
   gateway/hello.py                    The server name of a TLS handshake that is refused, for the audit
   gateway/proxy.py                    Every call of a box: parse, judge, write down, then forward or refuse
+  gateway/target.py                   What a request asks for, taken apart; refused where it is not written plainly
   gateway/policy.py                   May this call leave the box? Pure rules
+  gateway/rules.py                    The rules in force, by agent group
+  gateway/rates.py                    How often a rule may be used
+  gateway/budget.py                   What a call may cost is reserved before it is made and put right after
+  gateway/holds.py                    Calls that wait for a person, and one-shot grants
+  gateway/leaks.py                    Nothing secret goes out
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
   gateway/upstream.py                 Connections to the outside, kept alive and reused
   gateway/inject.py                   What is taken off an agent's headers and what is put on

@@ -23,8 +23,8 @@ from nanoclaw.config import Config
 from nanoclaw.errors import SandboxError
 from nanoclaw.gateway.client import GatewayFds, SpawnGateway, gateway_command
 from nanoclaw.log import Log
+from nanoclaw.sandbox.interpreter import Interpreter, own_interpreter
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
-from nanoclaw.sandbox.spec import Interpreter, own_interpreter
 from nanoclaw.supervise import wait_first
 
 SOURCE = Path(nanoclaw.__file__).resolve().parent

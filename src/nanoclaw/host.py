@@ -48,8 +48,9 @@ from nanoclaw.flow.wake import Wake
 from nanoclaw.gateway.client import GatewayClient, open_admin_socket
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import Log, open_log
+from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import Interpreter, Limits, find_interpreter
+from nanoclaw.sandbox.spec import Limits
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store

@@ -13,7 +13,8 @@ import pytest
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
 from nanoclaw.contract.message import ChatIn, to_json
-from nanoclaw.sandbox.mailbox import InboundRow, RunRow, create_mailbox
+from nanoclaw.sandbox.inbound import InboundRow, RunRow
+from nanoclaw.sandbox.mailbox import create_mailbox
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, mark_of
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime

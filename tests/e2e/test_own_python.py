@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoclaw.sandbox.spec import own_interpreter
+from nanoclaw.sandbox.interpreter import own_interpreter
 from tests.live import Chat, LiveHost, wait_until
 
 # in a mount namespace of its own the host finds another program in the place of the system's Python

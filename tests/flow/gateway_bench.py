@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from nanoclaw.clock import SystemClock
-from nanoclaw.gateway import admin_words, control, policy
+from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.boxes import Boxes, Limits
 from nanoclaw.gateway.exchange import Desk, Route
+from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller
 from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import Vault
 from tests.flow.gateway_stand import KEY, ROUTE, Line, Reply, Seen, StandIn, until
@@ -102,7 +104,8 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
 
         route: list[Route | None] = [Route(Endpoint("127.0.0.1", upstream.port, tls=False), vault.find("anthropic"))]
         desk = Desk(
-            rules=policy.DEFAULT_RULES,
+            rules=Rulebook(),
+            holds=Holds(),
             find_route=lambda _: route[-1],
             secret_values=vault.values,
             ledger=ledger,

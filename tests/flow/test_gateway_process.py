@@ -70,7 +70,7 @@ async def test_a_call_inside_a_turn_gets_the_real_key_and_streams_back(gateway: 
     while len(rows := await gateway.audit()) < 3:
         pass
     assert [row.event for row in rows] == ["changed", "allowed", "finished"]
-    assert (rows[1].host, rows[1].path, rows[1].charge) == ("api.anthropic.com", "/anthropic/v1/messages", "owner")
+    assert (rows[1].host, rows[1].path, rows[1].charge) == ("api.anthropic.com", "/v1/messages", "owner")
     assert (rows[2].call, rows[2].status, rows[2].received_bytes) == (rows[1].seq, 200, len(reply.body))
     finished = gateway.events[-1]
     assert isinstance(finished, control.CallFinished)

@@ -44,7 +44,8 @@ from nanoclaw.flow.wake import Wake
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
-from nanoclaw.sandbox.spec import Interpreter, Limits
+from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.spec import Limits
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import FOLDER, Operator, make_defaults

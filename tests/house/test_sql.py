@@ -27,6 +27,7 @@ EXECUTES = ("execute", "executemany")
 SCRIPTS = {
     "store/migrate.py",
     "sandbox/mailbox.py",
+    "sandbox/inbound.py",
     "gateway/ledger.py",
 }  # run whole .sql files, between BEGIN and COMMIT of their own
 

@@ -14,7 +14,8 @@ import pytest
 
 from nanoclaw.errors import AgentFault
 from nanoclaw.sandbox.allowance import BYTES_AT_ONCE, MESSAGES_AT_ONCE
-from nanoclaw.sandbox.mailbox import Mailbox, RunRow, create_mailbox
+from nanoclaw.sandbox.inbound import RunRow
+from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 
 SHORT = json.dumps({"text": "hi"})
 LONG = json.dumps({"text": "x" * 1_000_000})

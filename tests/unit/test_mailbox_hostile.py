@@ -15,16 +15,8 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.errors import AgentFault, MailboxBusy
-from nanoclaw.sandbox.mailbox import (
-    FILE_BYTES,
-    ROWS_PER_READ,
-    DestinationRow,
-    InboundRow,
-    Mailbox,
-    RunRow,
-    _open_hostile,
-    create_mailbox,
-)
+from nanoclaw.sandbox.inbound import DestinationRow, InboundRow, RunRow
+from nanoclaw.sandbox.mailbox import FILE_BYTES, ROWS_PER_READ, Mailbox, _open_hostile, create_mailbox
 from nanoclaw.sandbox.wire import AckState, OutChat
 
 CHAT = '{"text":"hi"}'

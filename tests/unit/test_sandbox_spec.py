@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter, own_interpreter
 from nanoclaw.sandbox.launch import BLOB, parse_plan
 from nanoclaw.sandbox.plan import LaunchPlan, Staging
 from nanoclaw.sandbox.runtimes.bubblewrap import box_options
-from nanoclaw.sandbox.spec import BoxInputs, Interpreter, Mount, build_spec, find_interpreter, own_interpreter
+from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
 
 HOME = Path("/root/secret-home")
 INPUTS = BoxInputs(

@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 
 import nanoclaw
-from nanoclaw.sandbox.mailbox import Mailbox, RunRow, create_mailbox
+from nanoclaw.sandbox.inbound import RunRow
+from nanoclaw.sandbox.interpreter import find_interpreter
+from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.process import ProcessBox
-from nanoclaw.sandbox.spec import BoxInputs, Limits, SandboxSpec, build_spec, find_interpreter
+from nanoclaw.sandbox.spec import BoxInputs, Limits, SandboxSpec, build_spec
 
 BOX_UID = 1_900_000_001 if os.geteuid() == 0 else os.geteuid()
 DEADLINE_SECONDS = 20

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nanoclaw.sandbox.spec import find_interpreter
+from nanoclaw.sandbox.interpreter import find_interpreter
 
 NOBODYS_UID = 1_900_000_777
 PACKAGES = (

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.interpreter import own_interpreter
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, ProcessMark, boot_id, mark_of
 from nanoclaw.sandbox.runtimes.base import ExitReason
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import Mount, own_interpreter
+from nanoclaw.sandbox.spec import Mount
 from tests.wall.conftest import Wall
 
 IS_ROOT = os.geteuid() == 0
@@ -189,6 +190,7 @@ import asyncio, os, sys
 from pathlib import Path
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
+from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.spec import *
 async def main():
     runtime = BubblewrapRuntime(Path(sys.argv[1]), find_interpreter())

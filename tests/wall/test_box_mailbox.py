@@ -9,7 +9,7 @@ import os
 import pytest
 
 from nanoclaw.errors import MailboxBusy
-from nanoclaw.sandbox.mailbox import InboundRow
+from nanoclaw.sandbox.inbound import InboundRow
 from nanoclaw.sandbox.spec import build_spec
 from nanoclaw.sandbox.wire import OutChat
 from tests.wall.conftest import Wall

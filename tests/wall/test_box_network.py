@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.netns import NetnsHelper
-from nanoclaw.sandbox.spec import find_interpreter
 from tests.wall.conftest import Wall
 
 

@@ -21,8 +21,8 @@ from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.gateway import admin_words
 from nanoclaw.host import find_agent_binary
+from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import find_interpreter
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.migrate import explain_damage, load_migrations, read_version
 

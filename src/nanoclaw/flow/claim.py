@@ -14,7 +14,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 
 from nanoclaw.contract.message import ChatIn, InKind, chat_from_json, to_json
-from nanoclaw.sandbox.mailbox import InboundRow
+from nanoclaw.sandbox.inbound import InboundRow
 from nanoclaw.store.inbox import ClaimedRow
 from nanoclaw.store.tables import Tables
 

@@ -20,7 +20,8 @@ from types import MappingProxyType
 
 import msgspec
 
-from nanoclaw.sandbox.mailbox import InboundRow, Mailbox, Outbound
+from nanoclaw.sandbox.inbound import InboundRow
+from nanoclaw.sandbox.mailbox import Mailbox, Outbound
 from nanoclaw.sandbox.mounts import read_beneath
 from nanoclaw.sandbox.wire import OutChat, OutMessage
 

@@ -26,7 +26,8 @@ from nanoclaw.flow.means import Means
 from nanoclaw.flow.requests import tell_agent
 from nanoclaw.flow.start import Starter, StartPlan
 from nanoclaw.gateway.client import GatewayClient
-from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox
+from nanoclaw.sandbox.inbound import DestinationRow
+from nanoclaw.sandbox.mailbox import Mailbox
 from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 
 BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)

@@ -25,9 +25,11 @@ from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.gateway.client import GatewayClient, Grant
-from nanoclaw.sandbox.mailbox import DestinationRow, Mailbox, RunRow, create_mailbox
+from nanoclaw.sandbox.inbound import DestinationRow, RunRow
+from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Runtime
-from nanoclaw.sandbox.spec import BoxInputs, Interpreter, Limits, build_spec
+from nanoclaw.sandbox.spec import BoxInputs, Limits, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
@@ -122,7 +124,7 @@ class Starter:
 
     async def _open_gateway(self, plan: StartPlan, box: Box) -> None:
         session, gateway = plan.session.id, self._parts.gateway
-        await gateway.listen(Grant(session, plan.fence, plan.group.id), box.listeners)
+        await gateway.listen(Grant(session, plan.fence, plan.group.id, plan.group.folder), box.listeners)
         gateway.open_turn(session, plan.fence, plan.claimed.charge)
 
     def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:

@@ -22,7 +22,7 @@ from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.run import BUSY_SECONDS, RunKeeper
 from nanoclaw.gateway.client import GatewayClient
-from nanoclaw.sandbox.mailbox import InboundRow
+from nanoclaw.sandbox.inbound import InboundRow
 
 MOST_HELD = 100  # rows a box may have to answer; the rest waits in the store
 

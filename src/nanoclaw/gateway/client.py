@@ -43,6 +43,7 @@ class Grant:
     session: str
     fence: int
     group: str
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +180,7 @@ class GatewayClient:
         duplicates = [sock.dup() for sock in sockets]
         self._forget((grant.session, grant.fence))
         self._grants[grant.session, grant.fence] = (grant, duplicates)
-        self._send(control.Listen(grant.session, grant.fence, grant.group), duplicates)
+        self._send(control.Listen(grant.session, grant.fence, grant.group, grant.folder), duplicates)
 
     async def unlisten(self, session: str, fence: int) -> None:
         """Close a box's listeners and connections everywhere; without effect for one that is not known."""
@@ -241,7 +242,7 @@ class GatewayClient:
         loop.add_reader(life.pidfd, self._exited, life)
         self._send(control.RehearsalAt(self._rehearsal))
         for grant, sockets in self._grants.values():
-            self._send(control.Listen(grant.session, grant.fence, grant.group), sockets)
+            self._send(control.Listen(grant.session, grant.fence, grant.group, grant.folder), sockets)
         for (session, fence), charge in self._turns.items():
             self._send(control.TurnOpened(session, fence, charge))
 

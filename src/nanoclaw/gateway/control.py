@@ -28,6 +28,7 @@ class Listen(msgspec.Struct, frozen=True, tag=True):
     session: str
     fence: int
     group: str
+    folder: str = ""
 
 
 class Unlisten(msgspec.Struct, frozen=True, tag=True):
@@ -38,11 +39,15 @@ class Unlisten(msgspec.Struct, frozen=True, tag=True):
 
 
 class TurnOpened(msgspec.Struct, frozen=True, tag=True):
-    """Host to gateway: calls of this run are allowed from now on and charged to `charge`."""
+    """Host to gateway: calls of this run are allowed from now on and charged to `charge`.
+
+    That is the user (or, unknown, the sender) of the turn's first trigger row, or `task:ID`; `attempt` is that row's.
+    """
 
     session: str
     fence: int
     charge: str
+    attempt: int = 1
 
 
 class TurnClosed(msgspec.Struct, frozen=True, tag=True):

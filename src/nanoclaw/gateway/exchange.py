@@ -16,13 +16,16 @@ from dataclasses import dataclass, field, replace
 import h11
 
 from nanoclaw.clock import Clock
-from nanoclaw.gateway import control, policy
+from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
+from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import Headers, strip_response
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.line import Failure, Line, client_gone
 from nanoclaw.gateway.policy import Rule
 from nanoclaw.gateway.redact import Redactor, redact_value
+from nanoclaw.gateway.rules import Rulebook
+from nanoclaw.gateway.target import shown
 from nanoclaw.gateway.upstream import Endpoint, UpstreamConnection, UpstreamError, UpstreamPool
 from nanoclaw.gateway.usage import Usage, UsageReader
 from nanoclaw.gateway.vault import Secret, StoredSecret
@@ -40,7 +43,8 @@ class Route:
 class Desk:
     """What every connection shares."""
 
-    rules: tuple[Rule, ...]
+    rules: Rulebook
+    holds: Holds
     find_route: Callable[[Rule], Route | None]
     secret_values: Callable[[], tuple[bytes, ...]]
     ledger: Ledger
@@ -133,7 +137,7 @@ class _Exchange:
         call, line = self._call, self._line
         headers = list(answer.headers)
         if (encoding := header_value(headers, b"content-encoding")) not in {"", "identity"}:
-            raise UpstreamError(f"it answered in an encoding that cannot be checked ({policy.shown(encoding)})")
+            raise UpstreamError(f"it answered in an encoding that cannot be checked ({shown(encoding)})")
         call.status = answer.status_code
         usage = UsageReader(header_value(headers, b"content-type"))
         secrets = self._desk.secret_values()

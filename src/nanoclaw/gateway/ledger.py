@@ -32,7 +32,8 @@ import msgspec
 from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway.admin_words import AuditLine, Verification
-from nanoclaw.gateway.policy import Caller, shown
+from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.target import shown
 from nanoclaw.gateway.usage import Usage
 
 VERSION = 1

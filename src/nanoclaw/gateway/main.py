@@ -29,9 +29,11 @@ from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
 from nanoclaw.gateway.exchange import Desk, Route
+from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Rule
 from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool, parse_endpoint
 from nanoclaw.gateway.vault import Vault
 from nanoclaw.log import Log, open_log
@@ -133,7 +135,8 @@ class Gateway:
         self._stop = asyncio.Event()
         clock = SystemClock()
         self._desk = Desk(
-            rules=policy.DEFAULT_RULES,
+            rules=Rulebook(),
+            holds=Holds(),
             find_route=self._find_route,
             secret_values=vault.values,
             ledger=ledger,
@@ -177,8 +180,8 @@ class Gateway:
 
     def _received(self, message: control.HostMessage, sockets: list[socket.socket]) -> None:
         match message:
-            case control.Listen(session=session, fence=fence, group=group):
-                self._boxes.add(Caller(session, fence, group), sockets)
+            case control.Listen(session=session, fence=fence, group=group, folder=folder):
+                self._boxes.add(Caller(session, fence, group, folder), sockets)
                 return
             case control.Unlisten(session=session, fence=fence):
                 self._boxes.remove(session, fence)
@@ -211,7 +214,7 @@ class Gateway:
 
     def _find_route(self, rule: Rule) -> Route | None:
         """Return where a rule's calls go now: to its host with the key, or without one to the rehearsal model."""
-        if (secret := self._vault.find(rule.secret)) is not None:
+        if (secret := self._vault.find(rule.inject)) is not None:
             return Route(self._arguments.upstream or Endpoint(rule.host, 443, tls=True), secret)
         if self._rehearsal is not None:
             return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False), None)

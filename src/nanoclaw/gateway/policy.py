@@ -1,70 +1,89 @@
 """May this call leave the box? Pure rules: what a request asks for, what the caller may do, a verdict.
 
-In: the request line and Host header as the agent sent them, the rules. Out: `Allow` or `Deny`, never a bool.
+In: a `Target` (target.py), the rules of the caller's group. Out: `Allow`, `Ask` or `Deny`, never a bool.
 Never: reads a file, a clock or a socket. Everything that no rule allows is denied, and so is everything unclear.
-
-The path is refused, not repaired, unless it is written canonically: rules match the bytes that go upstream, so
-there must be one way to write a path (security.md section 4: `/repos/*` matched `/repos/../admin/keys`).
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-MODEL_HOST = "api.anthropic.com"
-MODEL_PREFIX = "/anthropic"
+from nanoclaw.gateway.target import HTTPS_PORT, MODEL_HOST, OWN_NAME, ROUTES, Target, describe, is_name, shown
+
 MODEL_SECRET = "anthropic"
-OWN_NAME = "gateway"  # the host of a call that is on no route
-SHOWN_CHARACTERS = 255
-
-_OWN_HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.ASCII)
-_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
-_HINT = "`nanoclaw audit` lists what was refused."
-_REFUSED_ENCODINGS = ("%2f", "%5c", "%25", "%00", "%2e")
+ANY_HOST = "*"  # a rule for every name
+MANY = "**"  # of a path: any number of segments, the last of a pattern
+ONE = "*"  # of a path or a host: one segment, one label
+_SLASH = "%2f"
 
 
-class Form(StrEnum):
-    """How a request names its target (RFC 9112 section 3.2)."""
+class Action(StrEnum):
+    """What a rule says of the calls that match it."""
 
-    ORIGIN = "origin"
-    ABSOLUTE = "absolute"
-    CONNECT = "connect"
-    TLS = "tls"  # not HTTP at all: a TLS handshake sent straight to a listener
+    ALLOW = "allow"
+    DENY = "deny"
+    ASK = "ask"
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a listener belongs to; the transport says it, nothing in the request does."""
+    """Who a listener belongs to; the transport says it, nothing in the request does. Rules know a group by `folder`."""
 
     session: str
     fence: int
     group: str
+    folder: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a request asks for, in the agent's own bytes: only `shown` text of it goes to a log or a person."""
+class Rate:
+    """At most `calls` in any `seconds`."""
 
-    form: Form
-    method: str
-    host: str
-    path: str
-    query: str = ""
-    fault: str | None = None  # why it is refused before any rule is asked
+    calls: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hours:
+    """A daily window of minutes after midnight, `start` in, `end` out, over midnight when `end` is smaller.
+
+    `days` are the weekdays on which it begins, Monday 0.
+    """
+
+    start: int
+    end: int
+    days: frozenset[int] = frozenset(range(7))
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a call is judged, in the operator's time zone."""
+
+    weekday: int
+    minute: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Requests with this prefix, method and path go to `host` with this secret put on."""
+    """What is said of calls to one host. The first rule of a group's that matches decides."""
 
     name: str
-    prefix: str
-    host: str
-    methods: frozenset[str]
-    paths: frozenset[str]
-    secret: str
+    host: str  # a name, `*.example.org` (one label) or `*` (every public name)
+    action: Action = Action.ALLOW
+    group: str = ""  # an agent group's folder; "" is every group
+    port: int = HTTPS_PORT
+    tls: bool = True
+    methods: frozenset[str] = frozenset()  # empty: every method
+    paths: tuple[str, ...] = ("/**",)
+    inject: str = ""  # the secret that is put on
+    rate: Rate | None = None
+    hours: Hours | None = None
+    answer_bytes: int | None = None  # the most that comes back
+    upgrade: bool = False  # WebSocket
+    encoded_slash: bool = False  # `%2F` in a path (GitLab's group%2Fproject, npm's @scope%2Fname)
+    allow_private: bool = False  # addresses that are not public
+    model: str = ""  # the shape of a model API, "anthropic" or "openai": its calls cost money
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,95 +95,122 @@ class Allow:
 
 
 @dataclass(frozen=True, slots=True)
-class Deny:
-    """The call may not go; `reason` is a plain sentence for the agent and its person, `rule` what decided.
+class Ask:
+    """The call may go when a person says so."""
 
-    `host` is the host that a route led to, "" where the target itself says which.
-    """
+    rule: Rule
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The call may not go; `reason` is a plain sentence for the agent and its person, `rule` what decided."""
 
     rule: str
     reason: str
-    host: str = ""
 
 
-Verdict = Allow | Deny
+Verdict = Allow | Ask | Deny
+
 
 DEFAULT_RULES = (
     Rule(
         name="model",
-        prefix=MODEL_PREFIX,
         host=MODEL_HOST,
         methods=frozenset({"POST"}),
-        paths=frozenset({"/v1/messages", "/v1/messages/count_tokens"}),
-        secret=MODEL_SECRET,
+        paths=("/v1/messages", "/v1/messages/count_tokens"),
+        inject=MODEL_SECRET,
+        model="anthropic",
     ),
 )
 
 
-def parse_target(method: str, target: str, host_header: str) -> Target:
-    """Say what a request line and its Host header ask for; never raises, a fault is part of the answer."""
-    path, _, query = target.partition("?")
-    if method == "CONNECT":
-        return Target(Form.CONNECT, method, split_port(target), "")
-    if not target.startswith("/"):
-        authority, slash, rest = path.partition("://")[2].partition("/")
-        return Target(Form.ABSOLUTE, method, split_port(authority), slash + rest, query)
-    if not _OWN_HOST.fullmatch(host_header):
-        return Target(Form.ABSOLUTE, method, split_port(host_header), path, query)
-    return Target(Form.ORIGIN, method, OWN_NAME, path, query, find_path_fault(target))
-
-
-def decide(target: Target, rules: tuple[Rule, ...]) -> Verdict:
-    """Return what the rules say of a call: default deny, first match; faults before rules."""
+def decide(target: Target, rules: tuple[Rule, ...], now: Moment | None = None) -> Verdict:
+    """Return what a group's rules say of a call: default deny, first match; faults before rules."""
     if target.fault is not None:
-        return Deny("canonical", f"The path was refused because {target.fault}. Write it plainly and try again.")
-    if target.form is not Form.ORIGIN:
-        return deny_host(target.host)
+        return Deny("canonical", f"The call was refused because {target.fault}. Write it plainly and try again.")
     for rule in rules:
-        inner = target.path.removeprefix(rule.prefix)
-        if inner == target.path or not inner.startswith("/"):
+        if not matches(rule, target, now):
             continue
-        if inner in rule.paths and target.method in rule.methods:
-            return Allow(rule, f"{inner}?{target.query}" if target.query else inner)
-        asked = f"{shown(target.method)} {shown(inner)}"
-        return Deny("default", f"{asked} on {rule.host} is not among the calls that are allowed. {_HINT}", rule.host)
-    return Deny("default", f"There is no route {shown(target.path)} at the gateway. {_HINT}")
+        path = f"{target.path}?{target.query}" if target.query else target.path
+        match rule.action:
+            case Action.ALLOW:
+                return Allow(rule, path)
+            case Action.ASK:
+                return Ask(rule, path)
+            case Action.DENY:
+                return Deny(rule.name, f"The rule {rule.name!r} denies {describe(target)}.")
+    return deny_default(target, rules)
 
 
-def deny_host(asked: str) -> Deny:
-    """Return the refusal of a host that no rule allows."""
-    host = shown(asked) or "an unnamed host"
-    only = "In this version of NanoClaw a box reaches the model API and nothing else."
-    return Deny("default", f"No rule allows this box to reach {host}. {only} {_HINT}")
+def decide_tunnel(target: Target, rules: tuple[Rule, ...]) -> Deny | None:
+    """Return why no tunnel is opened: a fault, or no rule that could allow a call in it. Each call is judged again."""
+    if target.fault is not None:
+        return Deny("canonical", f"The tunnel was refused because {target.fault}.")
+    if any(r.tls and r.port == target.port and covers_host(r.host, target.host) for r in rules if r.action != "deny"):
+        return None
+    return deny_default(target, rules)
 
 
-def find_path_fault(target: str) -> str | None:
-    """Return why a request target (path and query) is not canonical, None when it is."""
-    if not target.isascii() or _UNPRINTABLE.search(target):
-        return "it has a character that is not printable ASCII"
-    if "#" in target:
-        return "it has a fragment (`#`)"
-    if "\\" in target:
-        return "it has a backslash"
-    path = target.partition("?")[0]
-    for encoded in _REFUSED_ENCODINGS:
-        if encoded in path.lower():
-            return f"it has an encoded character that hides its meaning ({encoded})"
-    if "//" in path:
-        return "it has an empty segment (`//`)"
-    if any(segment in {".", ".."} for segment in path.split("/")):
-        return "it has a dot segment"
-    return None
+def matches(rule: Rule, target: Target, now: Moment | None) -> bool:
+    """Whether a rule is about this call. A rule with hours says nothing outside of them or when no time is known."""
+    return (
+        rule.tls == target.tls
+        and rule.port == target.port
+        and covers_host(rule.host, target.host)
+        and (not rule.methods or target.method in rule.methods)
+        and any(covers_path(pattern, target.path) for pattern in rule.paths)
+        and (rule.encoded_slash or _SLASH not in target.path.lower())
+        and (rule.hours is None or (now is not None and is_within(rule.hours, now)))
+    )
 
 
-def split_port(authority: str) -> str:
-    """Return an authority's host: without its user part and its port."""
-    host = authority.rpartition("@")[2]
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+def covers_host(pattern: str, host: str) -> bool:
+    """Whether a host pattern covers a name: itself, `*.` one label more, `*` every name. Addresses only as written."""
+    if pattern == host:
+        return True
+    if not is_name(host):
+        return False
+    label, _, rest = host.partition(".")
+    return pattern == ANY_HOST or (pattern.startswith("*.") and bool(label) and rest == pattern[2:])
 
 
-def shown(text: str) -> str:
-    """Return text of the agent's that is safe in a log line and a terminal: printable, at most 255 characters."""
-    return _UNPRINTABLE.sub("*", text[:SHOWN_CHARACTERS])
+def covers_path(pattern: str, path: str) -> bool:
+    """Whether a path pattern covers a path, segment by segment: `*` is any one, a last `**` any number, even none."""
+    wanted, given = pattern.split("/")[1:], path.split("/")[1:]
+    if wanted and wanted[-1] == MANY:
+        wanted = wanted[:-1]
+        given = given[: len(wanted)] if len(given) >= len(wanted) else given
+    return len(wanted) == len(given) and all(
+        want == have or (want == ONE and have != "") for want, have in zip(wanted, given, strict=True)
+    )
+
+
+def is_within(hours: Hours, now: Moment) -> bool:
+    """Whether a moment lies in a window; one over midnight belongs to the day on which it began."""
+    if hours.start < hours.end:
+        return now.weekday in hours.days and hours.start <= now.minute < hours.end
+    began_today = now.weekday in hours.days and now.minute >= hours.start
+    began_yesterday = (now.weekday - 1) % 7 in hours.days and now.minute < hours.end
+    return began_today or began_yesterday
+
+
+def deny_default(target: Target, rules: tuple[Rule, ...]) -> Deny:
+    """Return the refusal of a call that no rule allows, with the command that would allow it."""
+    if target.host == OWN_NAME:
+        routes = ", ".join(route.prefix for route in ROUTES)
+        known = f"There is no route {shown(target.path)} at the gateway, only {routes}."
+        return Deny("default", f"{known} `nanoclaw audit` lists what was refused.")
+    host = shown(target.host) or "an unnamed host"
+    if not any(covers_host(rule.host, target.host) for rule in rules):
+        known = f"No rule allows this agent to reach {host}."
+    else:
+        known = f"{describe(target)} is not among the calls that are allowed."
+    return Deny("default", f"{known} {hint(target)}")
+
+
+def hint(target: Target) -> str:
+    """Return what would allow a call, for the agent and its person."""
+    if not is_name(target.host):
+        return "`nanoclaw audit` lists what was refused."
+    return f"Ask for it with the tool request_access; an admin allows it with `nanoclaw egress allow {target.host}`."

@@ -22,7 +22,8 @@ from nanoclaw.gateway.exchange import Call, Desk, exchange, header_value, too_la
 from nanoclaw.gateway.inject import inject, strip_request, upstream_headers
 from nanoclaw.gateway.ledger import Entry, Event, LedgerError
 from nanoclaw.gateway.line import DRAIN_SECONDS, READ_BYTES, Failure, Line
-from nanoclaw.gateway.policy import Allow, Deny, Form, Target
+from nanoclaw.gateway.policy import Allow, Ask, Deny
+from nanoclaw.gateway.target import OWN_NAME, Form, Target, parse_target, shown
 
 OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls are made while the agent answers.")
 NO_MODEL = Deny(
@@ -73,18 +74,22 @@ class _Connection:
 
     async def _serve(self, request: h11.Request) -> None:
         """Take one request from verdict to answer."""
-        target = policy.parse_target(
+        target = parse_target(
             request.method.decode("ascii"),
             request.target.decode("latin-1"),
             header_value(list(request.headers), b"host"),
         )
-        verdict = policy.decide(target, self._desk.rules)
+        rules = self._desk.rules
+        verdict = policy.decide(target, rules.rules_for(self._box.caller.folder), rules.moment())
         try:
             match verdict:
                 case Allow():
                     await self._forward(request, target, verdict)
+                case Ask():
+                    denied = await self._desk.holds.ask(self._box.caller, verdict.rule, target, b"")
+                    await self._refuse(target, denied or NO_MODEL, target.host)
                 case Deny():
-                    await self._refuse(target, verdict, verdict.host or target.host)
+                    await self._refuse(target, verdict, target.host)
                 case _:
                     assert_never(verdict)
         except Failure as failure:
@@ -113,9 +118,9 @@ class _Connection:
                 session=caller.session,
                 fence=caller.fence,
                 group=caller.group,
-                method=policy.shown(target.method),
-                host=policy.shown(host),
-                path=policy.shown(target.path),
+                method=shown(target.method),
+                host=shown(host),
+                path=shown(target.path),
                 rule=denied.rule,
                 reason=denied.reason,
             )
@@ -161,7 +166,7 @@ class _Connection:
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         denied = Deny("http", f"The request is not valid HTTP: {error}.")
-        target = Target(Form.ORIGIN, "", policy.OWN_NAME, "")
+        target = Target(Form.ORIGIN, "", OWN_NAME, "")
         try:
             await self._refuse(target, denied, target.host, error.error_status_hint, "invalid_request_error")
         except Failure as failure:
@@ -175,7 +180,7 @@ class _Connection:
                 data += more
         target = Target(Form.TLS, "TLS", hello.find_server_name(data) or "", "")
         with contextlib.suppress(Failure):
-            await self._refuse(target, policy.deny_host(target.host), target.host)
+            await self._refuse(target, policy.deny_default(target, ()), target.host)
         self._line.write(hello.ACCESS_DENIED)
 
 

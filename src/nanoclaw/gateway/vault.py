@@ -25,7 +25,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway.policy import MODEL_HOST, MODEL_SECRET
+from nanoclaw.gateway.policy import MODEL_SECRET
+from nanoclaw.gateway.target import MODEL_HOST
 
 VERSION = 1
 KEY_BYTES = 32

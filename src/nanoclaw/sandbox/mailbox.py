@@ -1,7 +1,7 @@
-"""The host's side of a run's mailbox: writes `in/inbound.db`, reads `out/outbound.db` as hostile.
+"""The host's side of a run's mailbox: `in/inbound.db` is written (inbound.py), `out/outbound.db` read as hostile.
 
-In: rows the store has claimed for the run. Out: `Outbound`, typed by wire.py. Blocking: call it from a worker thread.
-Writes: everything below `in/`; below `out/` only before the box exists, and its removal after.
+In: what a box wrote. Out: `Outbound`, typed by wire.py. Blocking: call it from a worker thread.
+Writes: the folder, made before the box exists and removed after it; nothing below `out/` between.
 Never: opens `outbound.db` read-write once a box has had it (a forged hot journal that names a super-journal made
 such an open delete any file: architecture section 6).
 Fails: MailboxBusy (locked or left hot; look again, 30 s of it is a fault), AgentFault (anything else that is wrong).
@@ -13,7 +13,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import quote
 from nanoclaw.contract.mailbox import ATTACHMENTS, INBOUND, JOURNAL, OUTBOUND, OUTBOX, mailbox_schema
 from nanoclaw.errors import AgentFault, MailboxBusy
 from nanoclaw.sandbox.allowance import Allowance, weigh
+from nanoclaw.sandbox.inbound import InboundFile, RunRow
 from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.sandbox.wire import (
     CONTENT_BYTES,
@@ -63,46 +64,6 @@ MESSAGES = "SELECT seq, turn, reply_to, kind, content FROM messages WHERE seq > 
 ACKS = "SELECT rowid, seq, attempt, state, turn FROM acks WHERE rowid > ? ORDER BY rowid"
 STATE = "SELECT key, value FROM state ORDER BY key"
 
-PUT_RUN = "INSERT INTO run (fence, session, settings) VALUES (?, ?, ?)"
-PUT_MESSAGE = (
-    "INSERT OR IGNORE INTO messages (seq, inbox_id, attempt, kind, trigger, content) VALUES (?, ?, ?, ?, ?, ?)"
-)
-DROP_DESTINATIONS = "DELETE FROM destinations"
-PUT_DESTINATION = "INSERT INTO destinations (name, kind, display_name) VALUES (?, ?, ?)"
-PUT_RECEIPT = "INSERT OR REPLACE INTO receipts (seq, state, detail) VALUES (?, ?, ?)"
-PUT_ANSWER = "INSERT OR REPLACE INTO answers (id, content) VALUES (?, ?)"
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """The `run` row: which run this mailbox belongs to. `settings` is RunSettings as JSON."""
-
-    fence: int
-    session: str
-    settings: str
-
-
-@dataclass(frozen=True, slots=True)
-class InboundRow:
-    """One row the store has claimed for this run."""
-
-    seq: int
-    inbox_id: str
-    attempt: int
-    kind: str
-    trigger: bool
-    content: str
-    files: str = "[]"  # what comes with it (flow/files.py), not for the box's eyes
-
-
-@dataclass(frozen=True, slots=True)
-class DestinationRow:
-    """A place the agent may send to."""
-
-    name: str
-    kind: str
-    display_name: str
-
 
 @dataclass(frozen=True, slots=True)
 class Outbound:
@@ -121,49 +82,20 @@ class Outbound:
         return next((entry.value for entry in self.state if entry.key == key), None)
 
 
-class Mailbox:
+class Mailbox(InboundFile):
     """One run's two files. Methods block (0.3-3 ms, up to 0.5 s when the box holds a lock)."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.in_directory = directory / "in"
         self.out_directory = directory / "out"
-        self.inbound_db = self.in_directory / INBOUND
+        super().__init__(self.in_directory / INBOUND)
         self.outbound_db = self.out_directory / OUTBOUND
         self.outbound_journal = self.out_directory / JOURNAL
         self.outbox = self.out_directory / OUTBOX
         self.attachments = self.in_directory / ATTACHMENTS
         self._schema = expected_schema()
         self._allowance = Allowance()
-
-    def project(self, rows: Sequence[InboundRow]) -> None:
-        """Insert claimed rows; one that is there already stays as it is. MailboxBusy when the box blocks the file."""
-        self._write(PUT_MESSAGE, [(r.seq, r.inbox_id, r.attempt, r.kind, int(r.trigger), r.content) for r in rows])
-
-    def put_destinations(self, rows: Sequence[DestinationRow]) -> None:
-        """Replace the list of places the agent may send to."""
-        self._write(PUT_DESTINATION, [(r.name, r.kind, r.display_name) for r in rows], first=DROP_DESTINATIONS)
-
-    def put_receipt(self, seq: int, state: str, detail: str) -> None:
-        """Tell the box what became of its message `seq`."""
-        self._write(PUT_RECEIPT, [(seq, state, detail)])
-
-    def put_answer(self, answer_id: str, content: str) -> None:
-        """Tell the box a person's answer to its question."""
-        self._write(PUT_ANSWER, [(answer_id, content)])
-
-    def _write(self, statement: str, rows: Sequence[tuple[object, ...]], first: str | None = None) -> None:
-        try:
-            with closing(_open_inbound(self.inbound_db)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                if first is not None:
-                    connection.execute(first)
-                connection.executemany(statement, rows)
-                connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                raise MailboxBusy("The sandbox holds a lock on inbound.db.") from None
-            raise
 
     def read(self, after_message: int, after_ack: int) -> Outbound:
         """Return messages with seq > `after_message` and acks with rowid > `after_ack`, capped (`more`).
@@ -232,12 +164,7 @@ def create_mailbox(directory: Path, run: RunRow, box_uid: int, box_gid: int) -> 
     directory.mkdir(mode=0o700)
     for folder in (mailbox.in_directory, mailbox.attachments, mailbox.out_directory, mailbox.outbox):
         folder.mkdir(mode=0o755)
-    with closing(sqlite3.connect(mailbox.inbound_db, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode=DELETE")
-        connection.execute("PRAGMA synchronous=OFF")  # rebuilt from the store at every start
-        connection.executescript(mailbox_schema(INBOUND))
-        connection.execute(PUT_RUN, (run.fence, run.session, run.settings))
-    mailbox.inbound_db.chmod(0o644)
+    mailbox.create(run)
     with closing(sqlite3.connect(mailbox.outbound_db, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=PERSIST")  # the box can neither create nor replace the journal
         connection.execute("PRAGMA synchronous=OFF")  # an empty file is no loss
@@ -266,12 +193,6 @@ def _check_plain(path: Path, stat_of: Callable[[], os.stat_result]) -> None:
         raise AgentFault(f"{path.name} is not a plain file of its own")
     if found.st_size > FILE_BYTES:
         raise AgentFault(f"{path.name} has grown over 64 MiB")
-
-
-def _open_inbound(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
-    connection.execute("PRAGMA synchronous=OFF")  # rebuilt from the store at every start
-    return connection
 
 
 def _open_hostile(path: Path) -> sqlite3.Connection:

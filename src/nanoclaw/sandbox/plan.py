@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.launch import STAGE
-from nanoclaw.sandbox.spec import Interpreter
 
 LAUNCHER = "launch.py"  # beside this file
 

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup, create_cgroup, find_hierarchies, remove_orphans
+from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.launch import BLOB
 from nanoclaw.sandbox.netns import NetnsHelper
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
@@ -28,7 +29,7 @@ from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, e
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, BoxPipes, ProcessBox
 from nanoclaw.sandbox.runtimes.seccomp import build_filter
-from nanoclaw.sandbox.spec import BOX_UID, MIB, Interpreter, Limits, SandboxSpec
+from nanoclaw.sandbox.spec import BOX_UID, MIB, Limits, SandboxSpec
 
 OLDEST = (0, 8)  # --disable-userns and --size
 PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin"
