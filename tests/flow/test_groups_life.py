@@ -194,7 +194,8 @@ async def test_an_agent_is_found_by_id_folder_name_and_the_beginning_of_its_id_t
 
         assert await search(bob.id) == await search(bob.id.lower()) == [bob.id]
         assert await search("bob-2") == [other.id]
-        assert await search("bob") == [bob.id, other.id], "a name of two is ambiguous, and says so"
+        assert await search("Bob") == [bob.id, other.id], "a name of two is ambiguous, and says so"
+        assert await search("bob") == [bob.id], "a folder as it is spelt is one agent's alone"
         assert await search(other.id[:-1]) == [other.id]
         assert await search("") == await search("nobody") == await search("..") == await search("%") == []
         await archive(world, other.id)

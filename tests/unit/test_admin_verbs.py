@@ -67,8 +67,8 @@ def test_a_group_is_found_by_name_folder_id_and_the_beginning_of_its_id(office: 
 def test_an_ambiguous_name_lists_who_is_meant_and_an_unknown_one_says_how_to_look(office: Office) -> None:
     first, second = office.row("groups create Twin"), office.row("groups create Twin")
     with pytest.raises(Refused, match="more than one") as refused:
-        office.ncl("groups get twin --json")
         office.ncl("groups get Twin")
+    assert office.row("groups get twin --json")["id"] == first["id"], "a folder as it is spelt is one agent's alone"
     assert first["id"] in refused.value.reason and second["id"] in refused.value.reason
     with pytest.raises(Refused, match="`ncl groups list` shows"):
         office.ncl("groups get nobody")

@@ -148,11 +148,13 @@ class Groups:
 
 
 def decide_match(groups: Sequence[AgentGroup], text: str) -> list[AgentGroup]:
-    """Return the groups that `text` names: the first of id, folder or name (any case), beginning of an id that fits."""
+    """Return the groups that `text` names by the first that fits: id, folder as it is spelt, name or folder in any
+    case, beginning of an id. A folder is one group's alone, so whoever spells it means that group."""
     wanted = text.strip().casefold()
     if not wanted:
         return []
     exact = [group for group in groups if group.id.casefold() == wanted]
+    exact = exact or [group for group in groups if group.folder == text.strip()]
     named = exact or [group for group in groups if wanted in (group.folder, group.name.casefold())]
     return named or [group for group in groups if group.id.casefold().startswith(wanted)]
 
