@@ -145,6 +145,7 @@ the only way out of a box
   gateway/inject.py                   What is taken off an agent's headers and what is put on
   gateway/redact.py                   Secrets are blotted out of what comes back
   gateway/usage.py                    Tokens are read from an answer while it passes
+  gateway/files.py                    The gateway's own small files: read whole, replaced whole
   gateway/vault.py                    The secrets at rest: AES-256-GCM under a data key, that under a key file
   gateway/ledger.py                   What was refused, allowed and used, chained by hash
   gateway/admin.py                    The operator's socket: secrets are set and listed, the audit is shown and checked

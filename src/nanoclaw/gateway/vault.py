@@ -25,13 +25,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nanoclaw.errors import OperatorError
+from nanoclaw.gateway.files import read_whole, write_whole
 from nanoclaw.gateway.policy import MODEL_SECRET
 from nanoclaw.gateway.target import MODEL_HOST
 
 VERSION = 1
 KEY_BYTES = 32
 NONCE_BYTES = 12
-FILE_BYTES = 4 * 1024 * 1024
 SECRET_MIN = 8  # shorter ones would blot out ordinary words when answers are redacted
 SECRET_MAX = 8192
 VAULT_FILE, KEY_FILE = "gateway/vault.json", "gateway/vault.key"  # as a person finds them in the home
@@ -128,7 +128,7 @@ class Vault:
 
     def load(self) -> None:
         """Read and decrypt everything; a directory without vault.json is an empty vault. Raises OperatorError."""
-        raw = _read_whole(self._path)
+        raw = read_whole(self._path)
         if raw is None:
             return
         file = _parse_vault(raw)
@@ -174,18 +174,18 @@ class Vault:
         wrapped = AESGCM(self._read_key_file()).encrypt(nonce, self._data_key, DATA_KEY_AAD)
         stored = tuple(opened[name].stored for name in sorted(opened))
         file = VaultFile(VERSION, WrappedKey(nonce, wrapped), stored)
-        _write_whole(self._path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
+        write_whole(self._path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
         self._opened = opened
 
     def _make_keys(self) -> None:
         if self._data_key:
             return
         if not self._key_path.exists():
-            _write_whole(self._key_path, self._random(KEY_BYTES).hex().encode("ascii") + b"\n")
+            write_whole(self._key_path, self._random(KEY_BYTES).hex().encode("ascii") + b"\n")
         self._data_key = self._random(KEY_BYTES)
 
     def _read_key_file(self) -> bytes:
-        raw = _read_whole(self._key_path)
+        raw = read_whole(self._key_path)
         if raw is None:
             raise OperatorError(f"The vault's key file {KEY_FILE} is missing. {MEND}")
         if stat.S_IMODE(self._key_path.stat().st_mode) & 0o077:
@@ -251,33 +251,3 @@ def _decrypt(key: bytes, nonce: bytes, data: bytes, bound: bytes, what: str) -> 
         raise OperatorError(
             f"{VAULT_FILE} cannot be decrypted ({what}): it or its key file was changed. {MEND}"
         ) from None
-
-
-def _read_whole(path: Path) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(FILE_BYTES)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise OperatorError(f"gateway/{path.name} cannot be read: {error.strerror}.") from None
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """Replace a file so that after a crash either the old or the new one is there, whole."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        fresh.unlink(missing_ok=True)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
-    except OSError as error:
-        raise OperatorError(f"gateway/{path.name} cannot be written: {error.strerror}. Nothing was changed.") from None
