@@ -148,6 +148,9 @@ the only way out of a box
   gateway/files.py                    The gateway's own small files: read whole, replaced whole
   gateway/vault.py                    The secrets at rest: AES-256-GCM under a data key, that under a key file
   gateway/ledger.py                   What was refused, allowed and used, chained by hash
+  gateway/audit_row.py                A row of the audit and the hash that chains it
+  gateway/ledger_file.py              The ledger's file: opened, brought to the present schema
+  gateway/ledger_read.py              What is read of the ledger, beside its writer
   gateway/admin.py                    The operator's socket: secrets are set and listed, the audit is shown and checked
   gateway/admin_words.py              What an operator asks of the gateway, and what comes back
   gateway/control.py                  What host and gateway say to each other

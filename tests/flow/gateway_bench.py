@@ -13,6 +13,7 @@ from typing import Any
 from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.boxes import Boxes, Limits
+from nanoclaw.gateway.budget import Purse
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
@@ -108,6 +109,7 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
             holds=Holds(),
             find_route=lambda _: route[-1],
             secret_values=vault.values,
+            purse=Purse(),
             ledger=ledger,
             pool=pool,
             clock=SystemClock(),

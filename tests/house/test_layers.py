@@ -42,7 +42,7 @@ SQL_WORDS = re.compile(
     r"\s*(SELECT\s|INSERT\s+(OR|INTO)\s|UPDATE\s+\w+\s+SET\s|DELETE\s+FROM\s|REPLACE\s+INTO\s|CREATE\s+(TABLE|INDEX|UNIQUE)"
     r"|DROP\s+TABLE|ALTER\s+TABLE|PRAGMA\s|BEGIN\b|COMMIT\b|ROLLBACK\b|WITH\s+\w+\s+AS)"
 )
-SQL_HOMES = re.compile(r"store/|sandbox/(mailbox|inbound)\.py|(runner|contract)/mailbox\.py|gateway/ledger\.py")
+SQL_HOMES = re.compile(r"store/|sandbox/(mailbox|inbound)\.py|(runner|contract)/mailbox\.py|gateway/ledger(_file)?\.py")
 SQL_FILE_HOMES = re.compile(r"(store|store/migrations|gateway|contract)/[\w]+\.sql")
 
 

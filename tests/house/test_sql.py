@@ -28,7 +28,7 @@ SCRIPTS = {
     "store/migrate.py",
     "sandbox/mailbox.py",
     "sandbox/inbound.py",
-    "gateway/ledger.py",
+    "gateway/ledger_file.py",
 }  # run whole .sql files, between BEGIN and COMMIT of their own
 
 # (table, column) -> the enumeration it mirrors. Every state and outcome column of the store stands here.

@@ -12,11 +12,19 @@ import pytest
 
 from nanoclaw.clock import SystemClock
 from nanoclaw.errors import OperatorError
-from nanoclaw.gateway.ledger import START_HASH, Entry, Event, Ledger, LedgerError
-from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.audit_row import START_HASH, Entry, Event
+from nanoclaw.gateway.budget import Planned, Reservation, Spent
+from nanoclaw.gateway.ledger import Ledger
+from nanoclaw.gateway.ledger_file import LedgerError
+from nanoclaw.gateway.ledger_read import Used
+from nanoclaw.gateway.policy import Caller, Rule
 from nanoclaw.gateway.usage import Usage
 
-BOX = Caller("s1", 3, "main")
+BOX = Caller("s1", 3, "main", "main")
+MODEL = Rule("model", "api.anthropic.com", model="anthropic")
+RESERVATION = Reservation(Planned(BOX, "owner", MODEL, b"", 9, attempt=2), "claude-x", 100, 50, 777)
+V1 = Path(__file__).parent.parent / "fixtures" / "ledger_v1.sql"
+V1_HEAD = "246a0ae4b292e28a881460560072aa6c327608023983cae9e8444bfb37e1bbfc"
 
 
 def entry(path: str = "/v1/messages", event: Event = Event.REFUSED, **fields: int | str) -> Entry:
@@ -27,6 +35,16 @@ def change(path: Path, statement: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(statement)
         connection.commit()
+
+
+def reserved(path: Path) -> list[tuple[int, str, str, int]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT call, folder, model, cost_micros FROM reservations").fetchall()
+
+
+def schema(path: Path) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return set(connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
 
 
 @pytest.fixture
@@ -109,8 +127,90 @@ async def test_rows_of_one_session_can_be_listed_alone(ledger: Ledger) -> None:
 async def test_usage_belongs_to_the_call_that_it_finishes(ledger: Ledger) -> None:
     number = await ledger.record(entry(event=Event.ALLOWED, charge="owner"))
     used = Usage("claude-x", 10, 20, 3, 4)
-    ledger.submit(entry(event=Event.FINISHED, charge="owner", call=number, status=200), used).result(5)
-    assert ledger.list_usage(0) == [("owner", used)]
+    spent = Spent(RESERVATION, used, 9, estimated=False)
+    ledger.submit(entry(event=Event.FINISHED, charge="owner", call=number, status=200), spent).result(5)
+    assert ledger.list_usage() == [Used(number, "owner", 9, estimated=False, attempt=2, usage=used)]
+
+
+async def test_a_reservation_stands_with_its_call_and_goes_with_its_end(ledger: Ledger, path: Path) -> None:
+    number = await ledger.record(entry(event=Event.ALLOWED), RESERVATION)
+    assert reserved(path) == [(number, "main", "claude-x", 777)]
+    spent = Spent(RESERVATION, Usage("claude-x", 10, 20), 9, estimated=False)
+    ledger.submit(entry(event=Event.FINISHED, call=number), spent).result(5)
+    assert reserved(path) == []
+    assert [(used.call, used.cost_micros) for used in ledger.list_usage()] == [(number, 9)]
+    assert ledger.read("sum_spending", since=0) == [("main", "", 9, 30)]
+
+
+async def test_a_call_that_a_crash_cut_off_counts_as_what_was_reserved(ledger: Ledger, path: Path) -> None:
+    number = await ledger.record(entry(event=Event.ALLOWED, charge="owner"), RESERVATION)
+    ledger.close()
+    again = Ledger(path, SystemClock())
+    again.open()
+    used = Used(number, "owner", 777, estimated=True, attempt=2, usage=Usage("claude-x", 100, 50))
+    assert (again.list_usage(), reserved(path)) == ([used], [])
+    assert again.read("sum_spending", since=0) == [("main", "owner", 777, 150)]
+    again.close()
+
+
+async def test_a_grant_is_kept_once_for_an_approval_and_used_once(ledger: Ledger) -> None:
+    assert await ledger.add_grant("digest", "main", "A1", 100)
+    assert not await ledger.add_grant("digest", "main", "A1", 900)
+    assert not await ledger.take_grant("digest", "other", 50)
+    assert not await ledger.take_grant("another", "main", 50)
+    taken = await asyncio.gather(*(ledger.take_grant("digest", "main", 50) for _ in range(20)))
+    assert taken.count(True) == 1
+    assert not await ledger.add_grant("digest", "main", "A1", 900)
+    assert not await ledger.take_grant("digest", "main", 50)
+
+
+async def test_a_grant_is_worth_nothing_once_it_has_expired(ledger: Ledger) -> None:
+    assert await ledger.add_grant("digest", "main", "A1", 100)
+    assert not await ledger.take_grant("digest", "main", 100)
+    assert await ledger.add_grant("digest", "main", "A2", 300)
+    assert await ledger.take_grant("digest", "main", 100)
+
+
+async def test_a_grant_that_was_used_stays_used_after_a_restart(ledger: Ledger, path: Path) -> None:
+    assert await ledger.add_grant("digest", "main", "A1", 100)
+    assert await ledger.take_grant("digest", "main", 50)
+    ledger.close()
+    again = Ledger(path, SystemClock())
+    again.open()
+    assert not await again.take_grant("digest", "main", 50)
+    again.close()
+
+
+async def test_a_ledger_of_the_first_version_goes_on_with_its_chain_and_its_usage(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(V1.read_text(encoding="utf-8"))
+    ledger = Ledger(path, SystemClock())
+    ledger.open()
+    assert (ledger.rows, ledger.head) == (6, V1_HEAD)
+    assert [(used.charge, used.usage.input_tokens, used.estimated) for used in ledger.list_usage()] == [
+        ("U1", 100, True),
+        ("U1", 100, True),
+    ]
+    assert ledger.read("sum_spending", since=0) == [("", "U1", 0, 254)]
+    assert await ledger.record(entry()) == 7
+    assert ledger.verify().broken_at is None
+    ledger.close()
+
+
+def test_a_new_ledger_has_the_schema_of_an_upgraded_one(ledger: Ledger, path: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "old.db")) as old:
+        old.executescript(V1.read_text(encoding="utf-8"))
+    upgraded = Ledger(tmp_path / "old.db", SystemClock())
+    upgraded.open()
+    upgraded.close()
+    assert schema(path) == schema(tmp_path / "old.db")
+
+
+async def test_rows_after_a_number_are_read_in_order(ledger: Ledger) -> None:
+    for number in range(5):
+        await ledger.record(entry(f"/{number}"))
+    assert [row.path for row in ledger.rows_after(2, 2)] == ["/2", "/3"]
+    assert ledger.rows_after(5, 2) == []
 
 
 async def test_an_entry_that_cannot_be_written_is_an_error_and_the_next_one_is_tried_again(
@@ -161,7 +261,7 @@ def test_a_file_that_is_no_database_is_named(path: Path) -> None:
 
 
 def test_a_ledger_of_a_newer_version_is_refused(path: Path) -> None:
-    change(path, "PRAGMA user_version = 2")
+    change(path, "PRAGMA user_version = 3")
     with pytest.raises(OperatorError, match="newer NanoClaw"):
         Ledger(path, SystemClock()).open()
 

@@ -18,6 +18,7 @@ import h11
 from nanoclaw.clock import Clock
 from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
+from nanoclaw.gateway.budget import Purse, Reservation
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import Headers, strip_response
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
@@ -47,6 +48,7 @@ class Desk:
     holds: Holds
     find_route: Callable[[Rule], Route | None]
     secret_values: Callable[[], tuple[bytes, ...]]
+    purse: Purse
     ledger: Ledger
     pool: UpstreamPool
     clock: Clock
@@ -64,6 +66,7 @@ class Call:
     route: Route
     head: h11.Request
     started_at: float
+    reservation: Reservation
     status: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -176,7 +179,7 @@ def _note_end(desk: Desk, call: Call) -> None:
         received_bytes=call.received_bytes,
         took_ms=took_ms,
     )
-    desk.ledger.submit(ended, call.usage)
+    desk.ledger.submit(ended, desk.purse.settle(call.reservation, call.usage, call.status, call.sent_bytes))
     desk.tell(
         control.CallFinished(
             session=caller.session,

@@ -28,6 +28,7 @@ from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
+from nanoclaw.gateway.budget import Purse
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
@@ -139,6 +140,7 @@ class Gateway:
             holds=Holds(),
             find_route=self._find_route,
             secret_values=vault.values,
+            purse=Purse(),
             ledger=ledger,
             pool=self._pool,
             clock=clock,

@@ -18,12 +18,14 @@ import h11
 from nanoclaw.errors import Refused
 from nanoclaw.gateway import control, hello, policy
 from nanoclaw.gateway.boxes import Box
+from nanoclaw.gateway.budget import Planned, Reservation
 from nanoclaw.gateway.exchange import Call, Desk, exchange, header_value, too_large
 from nanoclaw.gateway.inject import inject, strip_request, upstream_headers
 from nanoclaw.gateway.ledger import Entry, Event, LedgerError
 from nanoclaw.gateway.line import DRAIN_SECONDS, READ_BYTES, Failure, Line
 from nanoclaw.gateway.policy import Allow, Ask, Deny
 from nanoclaw.gateway.target import OWN_NAME, Form, Target, parse_target, shown
+from nanoclaw.gateway.usage import Usage
 
 OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls are made while the agent answers.")
 NO_MODEL = Deny(
@@ -127,10 +129,12 @@ class _Connection:
         )
         raise Failure(status, kind, denied.reason)
 
-    async def _record(self, entry: Entry) -> int:
+    async def _record(self, entry: Entry, reservation: Reservation | None = None) -> int:
         try:
-            return await self._desk.ledger.record(entry)
+            return await self._desk.ledger.record(entry, reservation)
         except LedgerError as error:
+            if reservation is not None:
+                self._desk.purse.settle(reservation, Usage())  # it is not made
             message = f"{error} Nothing is called while it cannot be written down; see `nanoclaw doctor`."
             raise Failure(503, "api_error", message) from None
 
@@ -160,9 +164,15 @@ class _Connection:
         entry = Entry(
             Event.ALLOWED, self._box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name
         )
-        number = await self._record(entry)
+        planned = Planned(
+            self._box.caller, charge, rule, b"", length, target.method, target.path, rehearsed=route.secret is None
+        )
+        reservation = self._desk.purse.reserve(planned)
+        if isinstance(reservation, Deny):
+            await self._refuse(target, reservation, host, 402, "billing_error")
+        number = await self._record(entry, reservation)
         head = h11.Request(method=request.method, target=allowed.path, headers=headers)
-        await exchange(self._desk, self._line, Call(number, entry, route, head, started_at))
+        await exchange(self._desk, self._line, Call(number, entry, route, head, started_at, reservation))
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         denied = Deny("http", f"The request is not valid HTTP: {error}.")

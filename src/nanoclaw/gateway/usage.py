@@ -19,13 +19,14 @@ COUNT_MAX = 2**53
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one call used, in tokens."""
+    """What one call used, in tokens; `cache_write_1h_tokens` are among `cache_write_tokens`."""
 
     model: str = ""
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
 
 
 class _Counts(msgspec.Struct):
