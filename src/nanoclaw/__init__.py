@@ -142,6 +142,7 @@ the only way out of a box
   gateway/leaks.py                    Nothing secret goes out
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
   gateway/upstream.py                 Connections to the outside, kept alive and reused
+  gateway/addresses.py                Which addresses a call may go to: looked up once, every answer judged
   gateway/inject.py                   What is taken off an agent's headers and what is put on
   gateway/redact.py                   Secrets are blotted out of what comes back
   gateway/usage.py                    Tokens are read from an answer while it passes

@@ -103,7 +103,9 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         def spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             return tasks.create_task(guard(work))
 
-        route: list[Route | None] = [Route(Endpoint("127.0.0.1", upstream.port, tls=False), vault.find("anthropic"))]
+        route: list[Route | None] = [
+            Route(Endpoint("127.0.0.1", upstream.port, tls=False, allow_private=True), vault.find("anthropic"))
+        ]
         desk = Desk(
             rules=Rulebook(),
             holds=Holds(),

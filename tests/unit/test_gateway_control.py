@@ -111,9 +111,9 @@ def test_a_request_that_sets_a_secret_does_not_print_it() -> None:
 @pytest.mark.parametrize(
     ("url", "endpoint", "authority"),
     [
-        ("http://127.0.0.1:8099", Endpoint("127.0.0.1", 8099, tls=False), "127.0.0.1:8099"),
-        ("https://proxy.test/", Endpoint("proxy.test", 443, tls=True), "proxy.test"),
-        ("https://proxy.test:8443", Endpoint("proxy.test", 8443, tls=True), "proxy.test:8443"),
+        ("http://127.0.0.1:8099", Endpoint("127.0.0.1", 8099, tls=False, allow_private=True), "127.0.0.1:8099"),
+        ("https://proxy.test/", Endpoint("proxy.test", 443, tls=True, allow_private=True), "proxy.test"),
+        ("https://proxy.test:8443", Endpoint("proxy.test", 8443, tls=True, allow_private=True), "proxy.test:8443"),
     ],
 )
 def test_an_upstream_is_read_from_its_address(url: str, endpoint: Endpoint, authority: str) -> None:

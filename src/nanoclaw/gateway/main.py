@@ -219,7 +219,7 @@ class Gateway:
         if (secret := self._vault.find(rule.inject)) is not None:
             return Route(self._arguments.upstream or Endpoint(rule.host, 443, tls=True), secret)
         if self._rehearsal is not None:
-            return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False), None)
+            return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False, allow_private=True), None)
         return None
 
     def _describe(self) -> admin_words.GatewayStatus:

@@ -152,6 +152,8 @@ class _Connection:
         route = self._desk.find_route(rule)
         if route is None:
             await self._refuse(target, NO_MODEL, rule.host, 503, "api_error")
+        if (closed := await self._desk.pool.judge(route.endpoint, limits.connect_seconds)) is not None:
+            await self._refuse(target, closed, rule.host)
         headers = upstream_headers(strip_request(request.headers), route.endpoint.authority, length)
         await self._box.calls.wait()
         name, host = "rehearsal", "rehearsal"

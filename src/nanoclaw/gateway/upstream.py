@@ -1,14 +1,20 @@
-"""Connections to the outside, kept alive and reused: TLS to real hosts, plain HTTP only on this machine's loopback.
+"""Connections to the outside, kept alive and reused: to checked addresses only, TLS 1.2 or newer where the rule has it.
 
-In: an `Endpoint`. Out: an `UpstreamConnection` that speaks HTTP/1.1. Never: follows a redirect, offers HTTP/2, or
-hands out a connection on which bytes of an earlier call may still arrive.
+In: an `Endpoint`. Out: an `UpstreamConnection` that speaks HTTP/1.1. Never: follows a redirect, offers HTTP/2, serves
+a call over a connection that another rule's `allow_private` opened, or hands out one on which bytes of an earlier call
+may still arrive.
 Fails: UpstreamError in plain words, at once or after the connect timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
+import os
+import socket
 import ssl
+from asyncio.staggered import staggered_race
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +23,14 @@ from urllib.parse import urlsplit
 import h11
 
 from nanoclaw.errors import NanoClawError, OperatorError
+from nanoclaw.gateway.addresses import AddressRefused, LookupFailed, Resolver, SocketAddress
+from nanoclaw.gateway.policy import Deny
 
 READ_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
 IDLE_MAX = 32  # a host
 IDLE_SECONDS = 60.0
+EYEBALLS_SECONDS = 0.25  # RFC 8305: what the next address waits while one is tried
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # Where systems keep their certificates, for interpreters built with another place in mind.
 CERTIFICATES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
@@ -33,11 +42,15 @@ class UpstreamError(NanoClawError):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a call goes. `authority` is what the Host header says."""
+    """Where a call goes, and the key of the connections that are kept: `allow_private` is part of it.
+
+    `authority` is what the Host header says.
+    """
 
     host: str
     port: int
     tls: bool
+    allow_private: bool = False
 
     @property
     def authority(self) -> str:
@@ -46,7 +59,10 @@ class Endpoint:
 
 
 def parse_endpoint(url: str) -> Endpoint:
-    """Return the endpoint of a stand-in given by the operator: https, or http on loopback. Raises OperatorError."""
+    """Return the endpoint of a stand-in given by the operator: https, or http on loopback. Raises OperatorError.
+
+    It is the one place besides a rule from which `allow_private` comes: the operator named the address.
+    """
     parts = urlsplit(url)
     try:
         host, port = parts.hostname or "", parts.port
@@ -57,7 +73,7 @@ def parse_endpoint(url: str) -> Endpoint:
     tls = parts.scheme == "https"
     if not tls and host not in LOOPBACK:
         raise OperatorError(f"{url!r} would carry the key unencrypted: http is only for 127.0.0.1, else use https.")
-    return Endpoint(host, port or (443 if tls else 80), tls)
+    return Endpoint(host, port or (443 if tls else 80), tls, allow_private=True)
 
 
 def open_trust() -> ssl.SSLContext:
@@ -66,6 +82,7 @@ def open_trust() -> ssl.SSLContext:
     for path in CERTIFICATES:
         if not context.cert_store_stats()["x509_ca"] and Path(path).exists():
             context.load_verify_locations(path)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -183,11 +200,25 @@ class UpstreamConnection:
 class UpstreamPool:
     """Idle connections by endpoint, newest first."""
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext] = open_trust) -> None:
+    def __init__(self, trust: Callable[[], ssl.SSLContext] = open_trust, resolver: Resolver | None = None) -> None:
         self._open_trust = trust
+        self._resolver = resolver or Resolver()
         self._trust: ssl.SSLContext | None = None
         self._idle: dict[Endpoint, list[UpstreamConnection]] = {}
         self._purge: asyncio.TimerHandle | None = None
+
+    async def judge(self, endpoint: Endpoint, timeout_seconds: float) -> Deny | None:
+        """Return why no call may go there, None when it may or when that is for `acquire` to find out (no answer)."""
+        if any(connection.reusable for connection in self._idle.get(endpoint, [])):
+            return None  # its address was checked when it was opened
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._find_addresses(endpoint)
+        except AddressRefused as refused:
+            return Deny("address", refused.reason)
+        except (LookupFailed, TimeoutError):
+            return None
+        return None
 
     async def acquire(self, endpoint: Endpoint, timeout_seconds: float) -> UpstreamConnection:
         """Return a connection ready for a call, an idle one where there is one. Raises UpstreamError."""
@@ -217,6 +248,7 @@ class UpstreamPool:
         if self._purge is not None:
             self._purge.cancel()
         self._drop_idle(0.0)
+        self._resolver.close()
 
     def _drop_idle(self, older_seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -228,28 +260,86 @@ class UpstreamPool:
         left = any(self._idle.values())
         self._purge = loop.call_later(IDLE_SECONDS, self._drop_idle, IDLE_SECONDS) if left else None
 
+    async def _find_addresses(self, endpoint: Endpoint) -> list[SocketAddress]:
+        return await self._resolver.find_addresses(endpoint.host, endpoint.port, allow_private=endpoint.allow_private)
+
     async def _connect(self, endpoint: Endpoint, timeout_seconds: float) -> UpstreamConnection:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                addresses = await self._find_addresses(endpoint)
+                return await self._open(endpoint, await _dial(addresses))
+        except (AddressRefused, LookupFailed) as error:
+            raise UpstreamError(str(error)) from None
+        except TimeoutError:
+            raise UpstreamError("it did not accept a connection in time") from None
+        except ssl.SSLCertVerificationError as error:
+            raise UpstreamError(_certificate_fault(error)) from None
+        except ssl.SSLError as error:
+            said = (error.reason or "it broke off").replace("_", " ").lower()
+            raise UpstreamError(f"{NO_TLS}: {said}") from None
+        except OSError as error:
+            said = os.strerror(error.errno) if error.errno else "it failed"  # not the error's text: it has the address
+            raise UpstreamError(f"it cannot be reached: {said}") from None
+
+    async def _open(self, endpoint: Endpoint, sock: socket.socket) -> UpstreamConnection:
+        """Return a connection over a connected socket; its certificate must be the name's, whatever the address."""
         if endpoint.tls and self._trust is None:
             self._trust = self._open_trust()  # 17 ms, once, and only when a real host is called
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
         protocol = _CountingProtocol(reader, loop=loop)
         try:
-            async with asyncio.timeout(timeout_seconds):
-                transport, _ = await loop.create_connection(
-                    lambda: protocol,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=self._trust if endpoint.tls else None,
-                    happy_eyeballs_delay=0.25 if endpoint.tls else None,
-                )
-        except TimeoutError:
-            raise UpstreamError(f"{endpoint.authority} did not accept a connection in time") from None
-        except ssl.SSLCertVerificationError as error:
-            raise UpstreamError(
-                f"the certificate of {endpoint.authority} is not valid: {error.verify_message}"
-            ) from None
-        except OSError as error:
-            raise UpstreamError(f"{endpoint.authority} cannot be reached: {error.strerror or error}") from None
-        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-        return UpstreamConnection(endpoint, reader, writer, protocol)
+            transport, _ = await loop.create_connection(
+                lambda: protocol,
+                sock=sock,
+                ssl=self._trust if endpoint.tls else None,
+                server_hostname=endpoint.host.strip("[]") if endpoint.tls else None,
+            )
+        except BaseException as error:  # boundary: a handshake that failed or was cancelled leaves no socket open
+            sock.close()
+            if endpoint.tls and isinstance(error, ConnectionError):
+                raise UpstreamError(f"{NO_TLS}: the connection was closed") from None
+            raise
+        return UpstreamConnection(endpoint, reader, asyncio.StreamWriter(transport, protocol, reader, loop), protocol)
+
+
+async def _dial(addresses: list[SocketAddress]) -> socket.socket:
+    """Return a socket connected to the first of these addresses that accepts (happy eyeballs). Raises OSError."""
+    families = [[found for found in addresses if (":" in found[0]) is sixth] for sixth in (True, False)]
+    turns = [found for pair in itertools.zip_longest(*families) for found in pair if found is not None]
+    tries = [functools.partial(_dial_one, address) for address in turns]
+    sock, _, errors = await staggered_race(tries, EYEBALLS_SECONDS)
+    if sock is None:
+        raise next((error for error in errors if isinstance(error, OSError)), OSError("no address accepts"))
+    return sock
+
+
+async def _dial_one(address: SocketAddress) -> socket.socket:
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, address)
+    except BaseException:  # boundary: an address that lost the race or failed leaves no socket open
+        sock.close()
+        raise
+    return sock
+
+
+NO_TLS = "no encrypted connection (TLS 1.2 or newer) could be made"
+# What OpenSSL's verify codes mean (x509_vfy.h), in words of ours; a wrong name says which one was asked for.
+CERTIFICATE_FAULTS = {
+    7: "its certificate's signature is wrong",
+    9: "its certificate is not valid yet (is this machine's clock right?)",
+    10: "its certificate has expired",
+    18: "its certificate is self-signed",
+    19: "its certificate comes from an authority that this machine does not trust",
+    20: "its certificate comes from an authority that this machine does not trust",
+    23: "its certificate was revoked",
+    62: "its certificate is for another name",
+    64: "its certificate is for another address",
+}
+
+
+def _certificate_fault(error: ssl.SSLCertVerificationError) -> str:
+    return CERTIFICATE_FAULTS.get(error.verify_code, f"its certificate is not valid ({error.verify_message})")
