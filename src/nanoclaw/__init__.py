@@ -129,6 +129,7 @@ inside the wall
 
 the only way out of a box
   gateway/main.py                     The gateway's process: vault, ledger, boxes and turns, until the host is gone
+  gateway/parts.py                    Everything that process holds, wired together
   gateway/boxes.py                    Who may call at all: listeners, connections, open turns, and how often
   gateway/line.py                     A box's side of one connection, each step bounded in time and size
   gateway/hello.py                    The server name of a TLS handshake that is refused, for the audit

@@ -19,6 +19,7 @@ from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller
 from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import Vault
@@ -108,10 +109,11 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         ]
         desk = Desk(
             rules=Rulebook(),
-            holds=Holds(),
-            find_route=lambda _: route[-1],
-            secret_values=vault.values,
+            rates=Rates(SystemClock()),
             purse=Purse(),
+            holds=Holds(),
+            find_route=lambda _rule, _target: route[-1],
+            secret_values=vault.values,
             ledger=ledger,
             pool=pool,
             clock=SystemClock(),

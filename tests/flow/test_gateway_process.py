@@ -29,7 +29,7 @@ from nanoclaw.gateway.client import (
     open_admin_socket,
     spawn_as_same_user,
 )
-from nanoclaw.gateway.main import ADMIN_CONNECTIONS, contain
+from nanoclaw.gateway.parts import ADMIN_CONNECTIONS, contain
 from nanoclaw.gateway.vault import Vault
 from nanoclaw.log import open_log
 from tests.flow.gateway_stand import (

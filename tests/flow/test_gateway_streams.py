@@ -169,7 +169,7 @@ async def test_an_early_answer_to_a_body_that_still_comes_is_passed_on(bench: Be
             writer.close()
 
     async with Hasty().listening() as port, bench.open() as line:
-        bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None))
+        bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None, rehearsed=True))
         line.send(f"POST {ROUTE} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\nabc".encode())
         reply = await line.reply()
         assert (reply.status, reply.body) == (413, b"no")

@@ -70,7 +70,7 @@ async def test_an_upstream_that_says_nothing_becomes_an_api_error_not_a_hang(ben
 async def test_an_upstream_that_cannot_be_reached_becomes_an_api_error(bench: Bench) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None))
+    bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None, rehearsed=True))
     reply = await bench.call()
     assert reply.status == 502
     assert "The rehearsal model could not be asked" in reply.message
@@ -89,7 +89,7 @@ async def test_an_upstream_that_accepts_nothing_is_given_up_in_time(bench: Bench
                 waiting = stack.enter_context(socket.socket())
                 waiting.setblocking(False)
                 waiting.connect_ex(("127.0.0.1", port))
-            bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None))
+            bench.route.append(Route(Endpoint("127.0.0.1", port, tls=False, allow_private=True), None, rehearsed=True))
             reply = await bench.call()
     assert reply.status == 502
     assert "in time" in reply.message

@@ -20,13 +20,15 @@ from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
 from nanoclaw.gateway.budget import Purse, Reservation
 from nanoclaw.gateway.holds import Holds
-from nanoclaw.gateway.inject import Headers, strip_response
+from nanoclaw.gateway.inject import strip_response
+from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
-from nanoclaw.gateway.line import Failure, Line, client_gone
-from nanoclaw.gateway.policy import Rule
+from nanoclaw.gateway.line import Failure, Line, client_gone, header_value
+from nanoclaw.gateway.policy import Deny, Rule
+from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.redact import Redactor, redact_value
 from nanoclaw.gateway.rules import Rulebook
-from nanoclaw.gateway.target import shown
+from nanoclaw.gateway.target import Target, shown
 from nanoclaw.gateway.upstream import Endpoint, UpstreamConnection, UpstreamError, UpstreamPool
 from nanoclaw.gateway.usage import Usage, UsageReader
 from nanoclaw.gateway.vault import Secret, StoredSecret
@@ -34,10 +36,11 @@ from nanoclaw.gateway.vault import Secret, StoredSecret
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where an allowed call goes, and what is put on it; no secret for the rehearsal model."""
+    """Where an allowed call goes, and the secret that is put on it. `rehearsed`: to the rehearsal model."""
 
     endpoint: Endpoint
     secret: tuple[StoredSecret, Secret] | None
+    rehearsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,11 @@ class Desk:
     """What every connection shares."""
 
     rules: Rulebook
-    holds: Holds
-    find_route: Callable[[Rule], Route | None]
-    secret_values: Callable[[], tuple[bytes, ...]]
+    rates: Rates
     purse: Purse
+    holds: Holds
+    find_route: Callable[[Rule, Target], Route | None]
+    secret_values: Callable[[], tuple[bytes, ...]]
     ledger: Ledger
     pool: UpstreamPool
     clock: Clock
@@ -59,14 +63,22 @@ class Desk:
 
 @dataclass(slots=True)
 class Call:
-    """An allowed call on its way; `entry` is its row in the ledger, `number` that row's."""
+    """An allowed call on its way; `entry` is its row in the ledger, `number` that row's.
+
+    `held` is what came of its body before it was allowed, already scanned. `leak` is set when the rest of the body
+    held a secret: the call was broken off and is to be refused.
+    """
 
     number: int
     entry: Entry
+    rule: Rule
     route: Route
     head: h11.Request
-    started_at: float
+    held: bytes
+    scanner: LeakScanner
     reservation: Reservation
+    started_at: float
+    leak: Deny | None = None
     status: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
@@ -125,15 +137,32 @@ class _Exchange:
         upstream.abort()
 
     async def _pump_body(self, upstream: UpstreamConnection) -> None:
-        limits = self._desk.limits
+        """Pass on what was held, then the rest, each piece scanned; what may be the beginning of a secret waits."""
+        call, limits = self._call, self._desk.limits
+        came = len(call.held)
+        await self._send(upstream, call.held)
         while (piece := await self._line.next_body()) is not None:
-            self._call.sent_bytes += len(piece)
-            if self._call.sent_bytes > limits.body_bytes:
+            came += len(piece)
+            if came > limits.body_bytes:
                 raise too_large(limits)
-            with contextlib.suppress(OSError):  # an upstream that broke off is reported by who reads its answer
-                await upstream.send(h11.Data(data=piece))
+            passed, found = call.scanner.feed(piece)
+            self._stop_at(found)
+            await self._send(upstream, passed)
+        rest, found = call.scanner.finish()
+        self._stop_at(found)
+        await self._send(upstream, rest)
         with contextlib.suppress(OSError):
             await upstream.send(h11.EndOfMessage())
+
+    async def _send(self, upstream: UpstreamConnection, piece: bytes) -> None:
+        self._call.sent_bytes += len(piece)
+        with contextlib.suppress(OSError):  # an upstream that broke off is reported by who reads its answer
+            await upstream.send(h11.Data(data=piece))
+
+    def _stop_at(self, found: str | None) -> None:
+        if found is not None:
+            self._call.leak = leak_in("body", found)
+            raise Failure(403, "permission_error", self._call.leak.reason)
 
     async def _relay(self, upstream: UpstreamConnection, answer: h11.Response) -> None:
         """Stream the answer to the client, redacted, at the pace of the slower side."""
@@ -142,13 +171,14 @@ class _Exchange:
         if (encoding := header_value(headers, b"content-encoding")) not in {"", "identity"}:
             raise UpstreamError(f"it answered in an encoding that cannot be checked ({shown(encoding)})")
         call.status = answer.status_code
-        usage = UsageReader(header_value(headers, b"content-type"))
+        usage = UsageReader(header_value(headers, b"content-type") if call.rule.model else "")
         secrets = self._desk.secret_values()
         redactor = Redactor(secrets)
         passed = [(name, redact_value(value, secrets)) for name, value in strip_response(headers)]
         await line.send(h11.Response(status_code=answer.status_code, headers=passed, reason=b""))
         while chunk := await upstream.read_body(self._desk.limits.answer_seconds):
             call.received_bytes += len(chunk)
+            self._check_size()
             usage.feed(chunk)
             call.usage = usage.usage
             await line.send(h11.Data(data=redactor.feed(chunk)))
@@ -156,12 +186,18 @@ class _Exchange:
         await line.send(h11.Data(data=redactor.finish()))
         await line.send(h11.EndOfMessage())
 
+    def _check_size(self) -> None:
+        call, most = self._call, self._call.rule.answer_bytes
+        if most is not None and call.received_bytes > most:
+            words = f"The answer is larger than {most} bytes, the most that the rule {call.rule.name!r} lets through."
+            raise Failure(502, "api_error", words)
+
     def _describe(self, error: Exception) -> Failure:
         status, said = (504, "it did not answer in time") if isinstance(error, TimeoutError) else (502, str(error))
         if isinstance(error, ssl.SSLError):
             said = "the encrypted connection broke"
         self._call.status = self._call.status or status
-        what = self._call.route.endpoint.authority if self._call.route.secret else "The rehearsal model"
+        what = "The rehearsal model" if self._call.route.rehearsed else self._call.route.endpoint.authority
         return Failure(status, "api_error", f"{what} could not be asked: {said}. The call may be tried again.")
 
 
@@ -195,9 +231,9 @@ def _note_end(desk: Desk, call: Call) -> None:
     )
 
 
-def header_value(headers: Headers, name: bytes) -> str:
-    """Return a header's values in small letters, joined by commas, "" when there is none."""
-    return ",".join(value.decode("latin-1").strip().lower() for known, value in headers if known == name)
+def leak_in(where: str, found: str) -> Deny:
+    """Return the refusal of a call that would carry a secret out."""
+    return Deny("leak", f"The {where} of the request holds {found}, and nothing secret leaves. Take it out.")
 
 
 def too_large(limits: Limits) -> Failure:

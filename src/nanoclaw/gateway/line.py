@@ -45,6 +45,7 @@ class Line:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._begun = False  # a byte of the next head has come
         self._bodyless = False  # the request is a HEAD, whose answer has no body
+        self._body_ended = False
 
     async def read(self, timeout_seconds: float) -> bytes:
         """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
@@ -75,16 +76,30 @@ class Line:
         if not isinstance(event, h11.Request):
             return None
         self._bodyless = event.method == b"HEAD"
+        self._body_ended = False
         return event
 
     async def next_body(self) -> bytes | None:
-        """Return the next piece of the request's body, None at its end."""
+        """Return the next piece of the request's body, None at its end and after it."""
+        if self._body_ended:
+            return None
         while (event := self._http.next_event()) is h11.NEED_DATA:
             self.receive(await self.read(self._limits.stall_seconds))
         if isinstance(event, h11.Data):
             return bytes(event.data)
         self._begun = False
+        self._body_ended = True
         return None
+
+    async def hold(self, most_bytes: int) -> tuple[bytes, bool]:
+        """Return the first `most_bytes` of the body (a little more, as it came) and whether that is all of it."""
+        self.go_on()
+        pieces: list[bytes] = []
+        size = 0
+        while size <= most_bytes and (piece := await self.next_body()) is not None:
+            pieces.append(piece)
+            size += len(piece)
+        return b"".join(pieces), self._body_ended
 
     def go_on(self) -> None:
         """Tell a client that asked whether to send its body (`Expect: 100-continue`) to do so."""
@@ -146,3 +161,16 @@ class Line:
                 data = await self._reader.read(READ_BYTES)
                 drained += len(data)
                 self.receive(data)
+
+
+def declared_length(request: h11.Request) -> int | None:
+    """Return the length a request declares, 0 when it has no body, None when it comes in chunks (h11 checked them)."""
+    headers = list(request.headers)
+    if header_value(headers, b"transfer-encoding"):
+        return None
+    return int(header_value(headers, b"content-length") or 0)
+
+
+def header_value(headers: Headers, name: bytes) -> str:
+    """Return a header's values in small letters, joined by commas, "" when there is none."""
+    return ",".join(value.decode("latin-1").strip().lower() for known, value in headers if known == name)

@@ -19,11 +19,12 @@ from nanoclaw.errors import Refused
 from nanoclaw.gateway import control, hello, policy
 from nanoclaw.gateway.boxes import Box
 from nanoclaw.gateway.budget import Planned, Reservation
-from nanoclaw.gateway.exchange import Call, Desk, exchange, header_value, too_large
-from nanoclaw.gateway.inject import inject, strip_request, upstream_headers
+from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
+from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
+from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, LedgerError
-from nanoclaw.gateway.line import DRAIN_SECONDS, READ_BYTES, Failure, Line
-from nanoclaw.gateway.policy import Allow, Ask, Deny
+from nanoclaw.gateway.line import DRAIN_SECONDS, READ_BYTES, Failure, Line, declared_length, header_value
+from nanoclaw.gateway.policy import Allow, Ask, Deny, Rule
 from nanoclaw.gateway.target import OWN_NAME, Form, Target, parse_target, shown
 from nanoclaw.gateway.usage import Usage
 
@@ -31,6 +32,9 @@ OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls 
 NO_MODEL = Deny(
     "key", "No model key is set and the rehearsal model is not running. Set a key with `nanoclaw vault set anthropic`."
 )
+
+HELD_BYTES = 1024 * 1024
+TOO_LARGE_TO_ASK = Deny("size", "The request is larger than 1 MiB, the most about which a person can be asked.")
 
 
 async def serve_connection(desk: Desk, box: Box, sock: socket.socket) -> None:
@@ -85,20 +89,17 @@ class _Connection:
         verdict = policy.decide(target, rules.rules_for(self._box.caller.folder), rules.moment())
         try:
             match verdict:
-                case Allow():
+                case Allow() | Ask():
                     await self._forward(request, target, verdict)
-                case Ask():
-                    denied = await self._desk.holds.ask(self._box.caller, verdict.rule, target, b"")
-                    await self._refuse(target, denied or NO_MODEL, target.host)
                 case Deny():
-                    await self._refuse(target, verdict, target.host)
+                    await self._refuse(target, verdict)
                 case _:
                     assert_never(verdict)
         except Failure as failure:
             await self._line.answer(failure)
 
     async def _refuse(
-        self, target: Target, denied: Deny, host: str, status: int = 403, kind: str = "permission_error"
+        self, target: Target, denied: Deny, status: int = 403, kind: str = "permission_error"
     ) -> NoReturn:
         """Write a refusal down, tell the host, then raise what the agent is told."""
         caller = self._box.caller
@@ -108,7 +109,7 @@ class _Connection:
                 Event.REFUSED,
                 caller,
                 method=target.method,
-                host=host,
+                host=target.host,
                 path=target.path,
                 rule=denied.rule,
                 reason=denied.reason,
@@ -121,7 +122,7 @@ class _Connection:
                 fence=caller.fence,
                 group=caller.group,
                 method=shown(target.method),
-                host=shown(host),
+                host=shown(target.host),
                 path=shown(target.path),
                 rule=denied.rule,
                 reason=denied.reason,
@@ -129,58 +130,103 @@ class _Connection:
         )
         raise Failure(status, kind, denied.reason)
 
+    async def _forward(self, request: h11.Request, target: Target, may: Allow | Ask) -> None:
+        """Take a call that a rule is for past every other gate, then make it."""
+        desk, box, rule = self._desk, self._box, may.rule
+        started_at = desk.clock.monotonic()
+        charge = await box.find_charge(desk.limits.turn_grace_seconds)
+        if charge is None:
+            await self._refuse(target, OUTSIDE_A_TURN)
+        length = declared_length(request)
+        if length is not None and length > desk.limits.body_bytes:
+            failure = too_large(desk.limits)
+            await self._refuse(target, Deny("size", failure.message), failure.status, failure.kind)
+        route = desk.find_route(rule, target)
+        if route is None:
+            await self._refuse(target, no_secret(rule), 503, "api_error")
+        if (limited := desk.rates.take(box.caller.folder, rule)) is not None:
+            await self._refuse(target, limited, 429, "rate_limit_error")
+        scanner = LeakScanner(desk.secret_values(), mask=bool(rule.model))
+        headers = strip_request(request.headers)
+        await self._stop_leak(target, "head", scanner.find_in_head(target, headers))
+        if (closed := await desk.pool.judge(route.endpoint, desk.limits.connect_seconds)) is not None:
+            await self._refuse(target, closed)
+        headers = await self._inject(target, upstream_headers(headers, route.endpoint.authority, length), route)
+        held = b""
+        if isinstance(may, Ask) or desk.purse.wants_body(box.caller, charge):
+            held = await self._hold_body(target, scanner, whole=isinstance(may, Ask))
+        await box.calls.wait()
+        reservation = desk.purse.reserve(
+            Planned(box.caller, charge, rule, held, length, target.method, target.path, rehearsed=route.rehearsed)
+        )
+        if isinstance(reservation, Deny):
+            await self._refuse(target, reservation, 402, "billing_error")
+        name, host = ("rehearsal", "rehearsal") if route.rehearsed else (rule.name, target.host)
+        entry = Entry(
+            Event.ALLOWED, box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name
+        )
+        try:
+            number = await self._allow(target, may, held, entry, reservation)
+        except BaseException:  # boundary: whatever ends a call before it is made frees what was reserved for it
+            desk.purse.settle(reservation, Usage())
+            raise
+        head = h11.Request(method=request.method, target=may.path, headers=headers)
+        call = Call(number, entry, rule, route, head, held, scanner, reservation, started_at)
+        try:
+            await exchange(desk, self._line, call)
+        except Failure:
+            if call.leak is not None:
+                await self._refuse(target, call.leak)
+            raise
+
+    async def _inject(self, target: Target, headers: Headers, route: Route) -> Headers:
+        """Return the headers with the secret of the route put on."""
+        if route.secret is None:
+            return headers
+        try:
+            return inject(headers, *route.secret, target.host)
+        except Refused as refused:
+            await self._refuse(target, Deny("vault", refused.reason))
+
+    async def _stop_leak(self, target: Target, where: str, found: str | None) -> None:
+        if found is not None:
+            await self._refuse(target, leak_in(where, found))
+
+    async def _hold_body(self, target: Target, scanner: LeakScanner, *, whole: bool) -> bytes:
+        """Return what may be passed on of the first MiB of the body; a person is asked only about a whole one."""
+        body, ended = await self._line.hold(HELD_BYTES)
+        if whole and not ended:
+            await self._refuse(target, TOO_LARGE_TO_ASK, 413, "request_too_large")
+        held, found = scanner.feed(body)
+        await self._stop_leak(target, "body", found)
+        if not ended:
+            return held
+        rest, found = scanner.finish()
+        await self._stop_leak(target, "body", found)
+        return held + rest
+
+    async def _allow(
+        self, target: Target, may: Allow | Ask, held: bytes, entry: Entry, reservation: Reservation
+    ) -> int:
+        """Return the number of the row that says that a call goes out, once it is written; an Ask needs its person."""
+        if isinstance(may, Ask):
+            denied = await self._desk.holds.ask(self._box.caller, may.rule, target, held)
+            if denied is not None:
+                await self._refuse(target, denied)
+        return await self._record(entry, reservation)
+
     async def _record(self, entry: Entry, reservation: Reservation | None = None) -> int:
         try:
             return await self._desk.ledger.record(entry, reservation)
         except LedgerError as error:
-            if reservation is not None:
-                self._desk.purse.settle(reservation, Usage())  # it is not made
             message = f"{error} Nothing is called while it cannot be written down; see `nanoclaw doctor`."
             raise Failure(503, "api_error", message) from None
-
-    async def _forward(self, request: h11.Request, target: Target, allowed: Allow) -> None:
-        """Make a call that a rule allows, when a turn pays for it and there is somewhere to go."""
-        rule, limits = allowed.rule, self._desk.limits
-        started_at = self._desk.clock.monotonic()
-        charge = await self._box.find_charge(limits.turn_grace_seconds)
-        if charge is None:
-            await self._refuse(target, OUTSIDE_A_TURN, rule.host)
-        length = _declared_length(request)
-        if length is not None and length > limits.body_bytes:
-            failure = too_large(limits)
-            await self._refuse(target, Deny("size", failure.message), rule.host, failure.status, failure.kind)
-        route = self._desk.find_route(rule)
-        if route is None:
-            await self._refuse(target, NO_MODEL, rule.host, 503, "api_error")
-        if (closed := await self._desk.pool.judge(route.endpoint, limits.connect_seconds)) is not None:
-            await self._refuse(target, closed, rule.host)
-        headers = upstream_headers(strip_request(request.headers), route.endpoint.authority, length)
-        await self._box.calls.wait()
-        name, host = "rehearsal", "rehearsal"
-        if route.secret is not None:
-            name, host = rule.name, rule.host
-            try:
-                headers = inject(headers, *route.secret, host)
-            except Refused as refused:
-                await self._refuse(target, Deny("vault", refused.reason), host)
-        entry = Entry(
-            Event.ALLOWED, self._box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name
-        )
-        planned = Planned(
-            self._box.caller, charge, rule, b"", length, target.method, target.path, rehearsed=route.secret is None
-        )
-        reservation = self._desk.purse.reserve(planned)
-        if isinstance(reservation, Deny):
-            await self._refuse(target, reservation, host, 402, "billing_error")
-        number = await self._record(entry, reservation)
-        head = h11.Request(method=request.method, target=allowed.path, headers=headers)
-        await exchange(self._desk, self._line, Call(number, entry, route, head, started_at, reservation))
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         denied = Deny("http", f"The request is not valid HTTP: {error}.")
         target = Target(Form.ORIGIN, "", OWN_NAME, "")
         try:
-            await self._refuse(target, denied, target.host, error.error_status_hint, "invalid_request_error")
+            await self._refuse(target, denied, error.error_status_hint, "invalid_request_error")
         except Failure as failure:
             await self._line.answer(failure)
 
@@ -192,13 +238,13 @@ class _Connection:
                 data += more
         target = Target(Form.TLS, "TLS", hello.find_server_name(data) or "", "")
         with contextlib.suppress(Failure):
-            await self._refuse(target, policy.deny_default(target, ()), target.host)
+            await self._refuse(target, policy.deny_default(target, ()))
         self._line.write(hello.ACCESS_DENIED)
 
 
-def _declared_length(request: h11.Request) -> int | None:
-    """Return the length a request declares, 0 when it has no body, None when it comes in chunks (h11 checked them)."""
-    headers = list(request.headers)
-    if header_value(headers, b"transfer-encoding"):
-        return None
-    return int(header_value(headers, b"content-length") or 0)
+def no_secret(rule: Rule) -> Deny:
+    """Return the refusal of a call whose rule puts on a secret that is not there."""
+    if rule.inject == policy.MODEL_SECRET:
+        return NO_MODEL
+    words = f"The rule {rule.name!r} puts on the secret {rule.inject!r}, which is not set."
+    return Deny("key", f"{words} Set it with `nanoclaw vault set {rule.inject}`.")

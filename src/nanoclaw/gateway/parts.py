@@ -1,0 +1,195 @@
+"""Everything the gateway's process holds, wired together: what host and operator say reaches its part here.
+
+In: messages of the host on the control socket, connections on the admin socket. Out: events to the host.
+Writes: nothing by itself. Never: decides about a call. Fails: `serve` ends when the host is gone or SIGTERM comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never
+
+from nanoclaw.clock import SystemClock
+from nanoclaw.gateway import admin_words, control, policy
+from nanoclaw.gateway.admin import AdminDesk, serve_admin
+from nanoclaw.gateway.boxes import Box, Boxes, Limits
+from nanoclaw.gateway.budget import Purse
+from nanoclaw.gateway.exchange import Desk, Route
+from nanoclaw.gateway.holds import Holds
+from nanoclaw.gateway.ledger import Ledger
+from nanoclaw.gateway.policy import Caller, Rule
+from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.rates import Rates
+from nanoclaw.gateway.rules import Rulebook
+from nanoclaw.gateway.target import Target
+from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
+from nanoclaw.gateway.vault import Vault
+from nanoclaw.log import Log
+
+ADMIN_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the process was started with. `upstream` stands in for the model's host."""
+
+    directory: Path
+    control_fd: int
+    admin_fd: int
+    admin_uid: int
+    upstream: Endpoint | None
+
+
+async def contain(work: Coroutine[Any, Any, None], log: Log) -> None:
+    """Await the work of one connection; a fault in it is logged and ends it alone."""
+    try:
+        await work
+    except Exception as error:  # boundary: one connection's fault must not stop the others
+        log.error("gateway.connection_failed", error=repr(error), trace=traceback.format_exc())
+
+
+class Gateway:
+    """Everything the process holds, wired together."""
+
+    def __init__(self, arguments: Arguments, vault: Vault, ledger: Ledger, tasks: asyncio.TaskGroup, log: Log) -> None:
+        self._arguments = arguments
+        self._vault = vault
+        self._ledger = ledger
+        self._tasks = tasks
+        self._log = log
+        self._limits = Limits()
+        self._pool = UpstreamPool()
+        self._rehearsal: int | None = None
+        self._key_told = self._has_key()
+        self._boxes = Boxes(self._spawn, self._serve_box, self._limits)
+        self._admins: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+        clock = SystemClock()
+        self._desk = Desk(
+            rules=Rulebook(),
+            rates=Rates(clock),
+            purse=Purse(),
+            holds=Holds(),
+            find_route=self._find_route,
+            secret_values=vault.values,
+            ledger=ledger,
+            pool=self._pool,
+            clock=clock,
+            limits=self._limits,
+            spawn=self._spawn,
+            tell=self._tell,
+        )
+        self._admin_desk = AdminDesk(
+            vault, ledger, clock, arguments.admin_uid, self._describe, self._vault_changed, asyncio.Lock()
+        )
+        host = socket.socket(fileno=arguments.control_fd)
+        self._host = control.ControlChannel[control.HostMessage](
+            host, control.parse_host_message, self._received, self._host_gone
+        )
+
+    async def serve(self) -> None:
+        """Serve until the host closes the control socket or SIGTERM comes."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        admin = socket.socket(fileno=self._arguments.admin_fd)
+        admin.setblocking(False)
+        loop.add_reader(admin.fileno(), self._accept_admin, admin)
+        self._host.send(control.Ready(self._key_told))
+        self._log.info("gateway.started", pid=os.getpid(), model_key=self._key_told, audit_rows=self._ledger.rows)
+        await self._stop.wait()
+        loop.remove_reader(admin.fileno())
+        admin.close()
+        self._boxes.close()
+        self._pool.close()
+        for task in self._admins:
+            task.cancel()
+        self._host.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return self._tasks.create_task(contain(work, self._log))
+
+    async def _serve_box(self, box: Box, sock: socket.socket) -> None:
+        await serve_connection(self._desk, box, sock)
+
+    def _received(self, message: control.HostMessage, sockets: list[socket.socket]) -> None:
+        match message:
+            case control.Listen(session=session, fence=fence, group=group, folder=folder):
+                self._boxes.add(Caller(session, fence, group, folder), sockets)
+                return
+            case control.Unlisten(session=session, fence=fence):
+                self._boxes.remove(session, fence)
+            case control.TurnOpened(session=session, fence=fence, charge=charge):
+                self._boxes.open_turn(session, fence, charge)
+            case control.TurnClosed(session=session, fence=fence):
+                self._boxes.close_turn(session, fence)
+            case control.RehearsalAt(port=port):
+                self._rehearsal = port
+            case _:
+                assert_never(message)
+        for sock in sockets:
+            sock.close()
+
+    def _host_gone(self, reason: str) -> None:
+        self._stop.set()  # before the log: a host that was killed does not read it any more, and writing fails
+        with contextlib.suppress(OSError):
+            self._log.info("gateway.stopped", reason=reason)
+
+    def _tell(self, event: control.GatewayEvent) -> None:
+        self._host.send(event)
+
+    def _has_key(self) -> bool:
+        return self._vault.find(policy.MODEL_SECRET) is not None
+
+    def _vault_changed(self) -> None:
+        if self._has_key() != self._key_told:
+            self._key_told = self._has_key()
+            self._tell(control.ModelKey(self._key_told))
+
+    def _find_route(self, rule: Rule, target: Target) -> Route | None:
+        """Return where a call goes now, with what is put on it; a model without its key is the rehearsal, if it runs.
+
+        None: the rule wants a secret that is not there.
+        """
+        endpoint = Endpoint(target.host, target.port, tls=target.tls, allow_private=rule.allow_private)
+        if not rule.inject:
+            return Route(endpoint, None)
+        if (secret := self._vault.find(rule.inject)) is not None:
+            model = rule.inject == policy.MODEL_SECRET
+            return Route((self._arguments.upstream if model else None) or endpoint, secret)
+        if rule.inject == policy.MODEL_SECRET and self._rehearsal is not None:
+            return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False, allow_private=True), None, rehearsed=True)
+        return None
+
+    def _describe(self) -> admin_words.GatewayStatus:
+        boxes = list(self._boxes)
+        return admin_words.GatewayStatus(
+            pid=os.getpid(),
+            model_key=self._has_key(),
+            rehearsal_port=self._rehearsal,
+            boxes=len(boxes),
+            open_turns=sum(box.charge is not None for box in boxes),
+            connections=sum(len(box.connections) for box in boxes),
+            audit_rows=self._ledger.rows,
+            audit_head=self._ledger.head,
+        )
+
+    def _accept_admin(self, admin: socket.socket) -> None:
+        try:
+            sock, _ = admin.accept()
+        except OSError:
+            return
+        if len(self._admins) >= ADMIN_CONNECTIONS:
+            sock.close()
+            return
+        sock.setblocking(False)
+        task = self._spawn(serve_admin(self._admin_desk, sock))
+        self._admins.add(task)
+        task.add_done_callback(self._admins.discard)
