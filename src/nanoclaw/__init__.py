@@ -62,6 +62,7 @@ the data path, in the order of a message
   flow/claim.py                       Rows of the store become rows of a mailbox
   flow/start.py                       A session without a live run gets one: fence, claims, mailbox, box, gateway
   flow/compose.py                     What the host writes for a group before its box starts
+  flow/outside.py                     What running boxes are told of the way out, kept current in files
   flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
   flow/live.py                        The live runs: a cache of what store and kernel know
   flow/collect.py                     What a box wrote becomes deliveries, outcomes and requests, in one commit
@@ -89,6 +90,7 @@ the data path, in the order of a message
 
 the wall
   sandbox/spec.py                     What a box gets, as data, by one pure function
+  sandbox/surroundings.py             What programs in a box find: its /etc, its environment, whom they trust
   sandbox/interpreter.py              Which Python runs inside a box
   sandbox/plan.py                     What launch.py is told to become
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap

@@ -73,13 +73,18 @@ class Paths:
         """Held by `flock` while a host runs on this home; lies in the home whatever `run` is."""
         return self.home / "run" / "lock"
 
+    @property
+    def compose_root(self) -> Path:
+        """What the host composes for agent groups, a folder for each."""
+        return self.home / "compose"
+
     def workspace(self, folder: str) -> Path:
         """Return the workspace of the agent group with this folder name."""
         return self.home / "groups" / folder
 
     def compose(self, folder: str) -> Path:
         """Return what the host composes for an agent group, mounted read-only."""
-        return self.home / "compose" / folder
+        return self.compose_root / folder
 
     def sessions_of(self, group: str) -> Path:
         """Return the folder of an agent group's sessions."""

@@ -39,6 +39,7 @@ from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
+from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
@@ -277,7 +278,9 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     # sandbox
     agent_binary = find_agent_binary(config)
     watchdog = DiskWatchdog(means.clock, log)
-    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog)
+    outside = OutsideFiles(config.paths, lambda: gateway.outside, log)
+    gateway.on_outside = lambda: supervisor.spawn(means.blocking(outside.refresh), "outside")
+    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog, outside)
     # the data path
     live = LiveRuns()
     asked = build_asked(means)

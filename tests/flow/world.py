@@ -35,13 +35,14 @@ from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
+from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.flow.wake import Wake
-from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.gateway.client import GatewayClient, Outside
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.interpreter import Interpreter
@@ -149,7 +150,8 @@ class World:
         source = Path(nanoclaw.__file__).parent
         interpreter = Interpreter(Path("/usr/bin/python3"))
         watchdog = DiskWatchdog(home.clock, log)
-        parts = BoxParts(self.runtime, gateway, interpreter, None, source, Limits(), watchdog)
+        outside = OutsideFiles(config.paths, Outside, log)
+        parts = BoxParts(self.runtime, gateway, interpreter, None, source, Limits(), watchdog, outside)
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
         self.changed: list[str] = []

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.runner.start import PASSED_ON
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter, own_interpreter
 from nanoclaw.sandbox.launch import BLOB, parse_plan
 from nanoclaw.sandbox.plan import LaunchPlan, Staging
 from nanoclaw.sandbox.runtimes.bubblewrap import box_options
 from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
+from nanoclaw.sandbox.surroundings import BUNDLE_VARIABLES, hosts_text
 
 HOME = Path("/root/secret-home")
 INPUTS = BoxInputs(
@@ -48,6 +50,10 @@ def test_what_a_box_may_read_is_its_mail_the_runner_the_agent_and_its_instructio
         "/opt/agent/claude": "/root/clone/claude",
         "/session/in": "/root/secret-home/1/in",
         "/etc/claude-code": "/root/secret-home/compose/main",
+        "/etc/hosts": "/root/secret-home/compose/main/hosts",
+        "/etc/ssl/certs/ca-certificates.crt": "/root/secret-home/compose/main/ca.pem",
+        "/etc/ssl/cert.pem": "/root/secret-home/compose/main/ca.pem",
+        "/etc/pki/tls/certs/ca-bundle.crt": "/root/secret-home/compose/main/ca.pem",
     }
 
 
@@ -64,6 +70,23 @@ def test_no_path_of_the_host_is_in_the_environment_or_the_command() -> None:
     assert (spec.env["TZ"], spec.env["HOME"], spec.workdir) == ("Europe/Vienna", "/home/agent", "/workspace")
 
 
+def test_every_client_is_told_the_way_out_and_whom_to_trust() -> None:
+    env = build_spec(INPUTS).env
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
+        assert env[name] == env[name.lower()] == "http://127.0.0.1:3128"
+    bundles = {env[name] for name in BUNDLE_VARIABLES}
+    assert bundles == {"/etc/ssl/certs/ca-certificates.crt"}
+    assert env["NODE_USE_ENV_PROXY"] == "1"
+    assert {name for name in env if name not in PASSED_ON} == set()  # the runner hands all of it to the agent
+
+
+def test_the_names_that_lead_to_the_gateway_are_loopback_and_nothing_else() -> None:
+    assert hosts_text("agent", ("pypi.org", "api.github.com")) == (
+        "127.0.0.1 localhost agent\n127.0.0.1 pypi.org\n127.0.0.1 api.github.com\n"
+    )
+    assert "/etc/resolv.conf" not in build_spec(INPUTS).files
+
+
 def test_a_python_outside_usr_is_bound_and_finds_its_own_library() -> None:
     spec = build_spec(replace(INPUTS, interpreter=Interpreter(Path("/root/py/bin/python3.12"), Path("/root/py"))))
     assert Mount(Path("/root/py"), "/opt/python") in spec.mounts
@@ -78,7 +101,7 @@ def test_a_recovery_box_gets_the_two_files_and_nothing_else_of_the_group() -> No
     assert [mount.target for mount in spec.mounts if not mount.target.startswith("/opt/nanoclaw")] == [
         "/session/out/outbound.db", "/session/out/outbound.db-journal",
     ]  # fmt: skip
-    assert "HTTPS_PROXY" not in spec.env
+    assert not {"HTTPS_PROXY", "SSL_CERT_FILE"} & set(spec.env)
 
 
 def test_what_mounts_come_first_and_the_root_is_closed_last() -> None:

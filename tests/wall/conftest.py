@@ -25,6 +25,7 @@ from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.process import ProcessBox
 from nanoclaw.sandbox.spec import BoxInputs, Limits, SandboxSpec, build_spec
+from nanoclaw.sandbox.surroundings import hosts_text
 
 BOX_UID = 1_900_000_001 if os.geteuid() == 0 else os.geteuid()
 DEADLINE_SECONDS = 20
@@ -81,7 +82,8 @@ def make_inputs(root: Path, mailbox: Mailbox) -> BoxInputs:
         (root / name).mkdir(mode=mode)
     for name in ("workspace", "home"):
         os.chown(root / name, BOX_UID, BOX_UID if os.geteuid() == 0 else -1)
-    (root / "compose" / "CLAUDE.md").write_text("be kind\n")
+    for name, text in (("CLAUDE.md", "be kind\n"), ("hosts", hosts_text("agent")), ("ca.pem", "")):
+        (root / "compose" / name).write_text(text)
     return BoxInputs(
         in_directory=mailbox.in_directory,
         outbound_db=mailbox.outbound_db,

@@ -24,6 +24,7 @@ from nanoclaw.flow.files import place_files
 from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
+from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
@@ -61,6 +62,7 @@ class BoxParts:
     source: Path  # src/nanoclaw, whose contract and runner are mounted in every box
     limits: Limits
     watchdog: DiskWatchdog
+    outside: OutsideFiles
 
 
 class Starter:
@@ -151,6 +153,7 @@ class Starter:
         config = self._means.config
         with self._preparing:
             places = prepare_places(config, plan.group, plan.session.id, plan.destinations)
+            self._parts.outside.compose(plan.group.folder)
         uid = config.box_uid(plan.group.number)
         directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
         settings = to_json(self._settings(plan))

@@ -15,8 +15,8 @@ import contextlib
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -52,6 +52,21 @@ class GatewayFds:
 
     control: socket.socket
     admin: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What boxes are told of the way out: whom to trust, and by folder which names lead to the gateway.
+
+    Names under "" are those of agent groups that have no entry of their own.
+    """
+
+    ca_pem: str = ""
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+    def names_for(self, folder: str) -> tuple[str, ...]:
+        """Return the names for an agent group's /etc/hosts."""
+        return self.names.get(folder, self.names.get("", ()))
 
 
 SpawnGateway = Callable[[GatewayFds], "subprocess.Popen[bytes]"]
@@ -124,6 +139,7 @@ class GatewayClient:
 
     `ready` is set while a gateway is up. `model_key` is whether its vault holds a model key; `on_model_key` is told at
     the first start and at every change. `on_event` gets refusals and finished calls, `on_log` lines of its stderr.
+    `outside` is what boxes are told, kept over the lives of gateways; `on_outside` (set by host.py) hears of a change.
     """
 
     def __init__(
@@ -137,6 +153,8 @@ class GatewayClient:
     ) -> None:
         self.ready = asyncio.Event()
         self.model_key = False
+        self.outside = Outside()
+        self.on_outside: Callable[[], None] = lambda: None
         self._spawn = spawn
         self._admin = admin
         self._on_event = on_event
@@ -250,7 +268,8 @@ class GatewayClient:
         for sock in sockets:
             sock.close()
         match event:
-            case control.Ready(model_key=present):
+            case control.Ready(model_key=present, ca_pem=ca_pem):
+                self._learn_outside(replace(self.outside, ca_pem=ca_pem))
                 self.ready.set()
                 self._settled.set()
                 self._refusal = None
@@ -259,6 +278,11 @@ class GatewayClient:
                 self._learn_key(present)
             case control.CallRefused() | control.CallFinished():
                 self._on_event(event)
+
+    def _learn_outside(self, outside: Outside) -> None:
+        if outside != self.outside:
+            self.outside = outside
+            self.on_outside()
 
     def _learn_key(self, present: bool) -> None:
         self.model_key = present

@@ -72,9 +72,10 @@ def parse_host_message(data: bytes) -> HostMessage:
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host, once: vault and ledger are open."""
+    """Gateway to host, once: vault and ledger are open. `ca_pem` is the certificate that boxes are to trust."""
 
     model_key: bool
+    ca_pem: str = ""
 
 
 class ModelKey(msgspec.Struct, frozen=True, tag=True):

@@ -13,18 +13,16 @@ from pathlib import Path
 
 from nanoclaw.contract.mailbox import IN_DIRECTORY, JOURNAL, OUT_DIRECTORY, OUTBOUND, OUTBOX
 from nanoclaw.sandbox.interpreter import PYTHON, Interpreter
+from nanoclaw.sandbox.surroundings import BUNDLES, GATEWAY_PORT, HOME, HOSTS, RUNNER, environment, etc_files
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
-BOX_UID = 1000  # what the box believes it is; outside it is `host_uid`
 WORKSPACE = "/workspace"
-HOME = "/home/agent"
-RUNNER = "/opt/nanoclaw"
 AGENT = "/opt/agent/claude"
 INSTRUCTIONS = "/etc/claude-code"
-GATEWAY_PORT = 3128
+HOSTNAME = "agent"
+COMPOSED_HOSTS, COMPOSED_CA = "hosts", "ca.pem"  # in `compose`: kept current by the host, mounted file by file
 LISTEN_PORTS = (GATEWAY_PORT, 443)
-GATEWAY_URL = f"http://127.0.0.1:{GATEWAY_PORT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ class BoxInputs:
     agent_binary: Path | None
     timezone: str
     host_uid: int | None
-    hostname: str = "agent"
+    hostname: str = HOSTNAME
     limits: Limits = field(default_factory=Limits)
     recover: bool = False  # a throw-away box that only lets SQLite roll a hot journal back
 
@@ -90,8 +88,8 @@ def build_spec(inputs: BoxInputs) -> SandboxSpec:
     command = (inputs.interpreter.in_box, "-I", "-S", RUNNER)
     return SandboxSpec(
         mounts=_outbound_mounts(inputs) if inputs.recover else _all_mounts(inputs),
-        files=_etc_files(inputs.hostname),
-        env=_environment(inputs),
+        files=etc_files(inputs.hostname),
+        env=environment(inputs.timezone, own_python=inputs.interpreter.prefix is not None, recover=inputs.recover),
         limits=inputs.limits,
         command=(*command, "--recover") if inputs.recover else command,
         workdir="/tmp" if inputs.recover else WORKSPACE,  # noqa: S108 - the box's own tmpfs
@@ -134,36 +132,6 @@ def _all_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
         Mount(inputs.workspace, WORKSPACE, writable=True),
         Mount(inputs.home, HOME, writable=True),
         Mount(inputs.compose, INSTRUCTIONS),
+        Mount(inputs.compose / COMPOSED_HOSTS, HOSTS),
+        *(Mount(inputs.compose / COMPOSED_CA, bundle) for bundle in BUNDLES),
     )
-
-
-def _etc_files(hostname: str) -> dict[str, bytes]:
-    """Return an /etc that names nobody but the box's own user, and no resolver."""
-    uid = str(BOX_UID)
-    return {
-        "/etc/passwd": (
-            f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:{HOME}:/bin/bash\n"
-            "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-        ).encode(),
-        "/etc/group": f"root:x:0:\nagent:x:{uid}:\nnogroup:x:65534:\n".encode(),
-        "/etc/hosts": f"127.0.0.1 localhost {hostname}\n".encode(),
-        "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files\n",
-        "/etc/hostname": f"{hostname}\n".encode(),
-    }
-
-
-def _environment(inputs: BoxInputs) -> dict[str, str]:
-    env = {
-        "PATH": f"{RUNNER}/bin:/opt/pkgs/bin:/usr/local/bin:/usr/bin:/bin",
-        "HOME": "/tmp" if inputs.recover else HOME,  # noqa: S108 - the box's own tmpfs
-        "LANG": "C.UTF-8",
-        "TZ": inputs.timezone,
-    }
-    if inputs.interpreter.prefix is not None:
-        # Without it a pyenv build loads the wrong libpython (architecture section 8); the runner drops it for children.
-        env["LD_LIBRARY_PATH"] = f"{PYTHON}/lib"
-    if not inputs.recover:
-        for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"):
-            env[name] = env[name.lower()] = GATEWAY_URL
-        env["NO_PROXY"] = env["no_proxy"] = "127.0.0.1,localhost"
-    return env

@@ -29,7 +29,8 @@ from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, e
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, BoxPipes, ProcessBox
 from nanoclaw.sandbox.runtimes.seccomp import build_filter
-from nanoclaw.sandbox.spec import BOX_UID, MIB, Limits, SandboxSpec
+from nanoclaw.sandbox.spec import MIB, Limits, SandboxSpec
+from nanoclaw.sandbox.surroundings import BOX_UID
 
 OLDEST = (0, 8)  # --disable-userns and --size
 PROGRAM_PATH = "/usr/local/bin:/usr/bin:/bin"
