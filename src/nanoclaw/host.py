@@ -35,6 +35,7 @@ from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.gateway_news import GatewayNews
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
@@ -46,6 +47,7 @@ from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import BoxParts, Starter
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.flow.wake import Wake
+from nanoclaw.gateway import control
 from nanoclaw.gateway.client import GatewayClient, open_admin_socket
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import Log, open_log
@@ -257,6 +259,13 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     notify = Notify(store, tables, channels, {terminal.name: terminal.changed}, supervisor.spawn)
 
     # gateway
+    asked = build_asked(means)
+    news = GatewayNews(means, asked.egress)
+
+    def hear_gateway(event: control.GatewayEvent) -> None:
+        log.info("gateway.told", event_kind=type(event).__name__)
+        news.hear(event)
+
     def model_key(present: bool) -> None:
         rehearsal.model_key(present)
         terminal.rehearsing(not present)
@@ -270,7 +279,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     gateway = GatewayClient(
         spawner,
         admin_listener,
-        on_event=lambda event: log.info("gateway.told", event_kind=type(event).__name__),
+        on_event=hear_gateway,
         on_log=lambda line: log.info("gateway.logged", line=line),
         on_model_key=model_key,
     )
@@ -283,7 +292,6 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog, outside)
     # the data path
     live = LiveRuns()
-    asked = build_asked(means)
     started_at = means.clock.now_ms()
     hands = Hands(
         asked.groups,
@@ -331,7 +339,9 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         store.request_scrub,
         lambda group: supervisor.spawn(asked.groups.scaffold_soon(group), f"scaffold {group}"),
         chase.hint,
+        gateway.tell,
     )
+    news.carry = carrier.carry
     runs.carry = carrier.carry
     chase.carry = carrier.carry
     asking = AskPeople(asked)

@@ -31,6 +31,7 @@ from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.gateway_news import GatewayNews
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
@@ -204,7 +205,10 @@ class World:
             self.store.request_scrub,
             lambda group: self.spawn(self.groups.scaffold_soon(group), f"scaffold {group}"),
             self.chase.hint,
+            self.gateway.tell,
         )
+        self.news = GatewayNews(self.means, self.asked.egress)
+        self.news.carry = self.carrier.carry
         runs.carry = self.carrier.carry
         self.chase.carry = self.carrier.carry
         self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver, self.chase)

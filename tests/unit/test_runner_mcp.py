@@ -86,7 +86,13 @@ async def test_the_official_client_lists_and_calls_the_tools(endpoint: Endpoint)
         await session.initialize()
         await session.send_ping()
         tools = (await session.list_tools()).tools
-        assert [tool.name for tool in tools] == ["send_message", "send_file", "ask_user_question", "create_agent"]
+        assert [tool.name for tool in tools] == [
+            "send_message",
+            "send_file",
+            "ask_user_question",
+            "create_agent",
+            "request_access",
+        ]
         result = await session.call_tool("send_message", {"text": "hey", "to": "family"})
         assert not result.is_error and endpoint.desk.sent == [("hey", "family")]
         refused = await session.call_tool("send_message", {"text": "hey", "to": "nobody"})

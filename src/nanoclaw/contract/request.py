@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+REQUEST_ACCESS = "request_access"  # arguments: host, methods, paths, reason
+
 
 @dataclass(frozen=True, slots=True)
 class AgentRequest:

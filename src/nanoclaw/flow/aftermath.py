@@ -1,7 +1,8 @@
 """7c aftermath: what a transaction leaves to be done once it is committed; every part is a hint.
 
 In: filled by whoever writes to the store: collect, requests, approvals, receive, admin.
-Out: hints to deliver, wake and notify; answers into live mailboxes; runs ended or told of new destinations.
+Out: hints to deliver, wake and notify; answers into live mailboxes and to the gateway; runs ended or told of new
+destinations.
 Writes: nothing itself.
 Never: holds what is not in the store too: a host that dies before `carry` loses no message (an agent that waits for
 an answer dies with it).
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 
 from nanoclaw.contract.message import ToolAnswer
 from nanoclaw.domain.session import RunEnd, SessionId
+from nanoclaw.gateway import control
 from nanoclaw.store.outbox import Lane
 
 
@@ -39,6 +41,7 @@ class Aftermath:
     groups: dict[str, None] = field(default_factory=dict[str, None])  # destinations of these agent groups changed
     made: dict[str, None] = field(default_factory=dict[str, None])  # agent groups that need their workspace
     end: dict[SessionId, RunEnd] = field(default_factory=dict[SessionId, RunEnd])  # live runs to end now
+    gateway: list[control.HoldMessage] = field(default_factory=list[control.HoldMessage])  # it is told again at a start
     reach: bool = False  # a card has found no chat yet
     scrub: bool = False  # held words were removed: their traces in the store's files go too
 
@@ -51,6 +54,7 @@ class Aftermath:
         self.groups |= other.groups
         self.made |= other.made
         self.end |= other.end
+        self.gateway += other.gateway
         self.reach = self.reach or other.reach
         self.scrub = self.scrub or other.scrub
 
@@ -68,6 +72,7 @@ class Carrier:
     scrub: Callable[[], None]
     scaffold: Callable[[str], None]
     reach: Callable[[], None]
+    tell_gateway: Callable[[control.HoldMessage], None]
 
     def carry(self, after: Aftermath) -> None:
         """Give every hint. Never blocks."""
@@ -77,6 +82,8 @@ class Carrier:
             self.deliver(lane)
         for chat in after.chats:
             self.changed(chat)
+        for message in after.gateway:
+            self.tell_gateway(message)
         for answer in after.answers:
             self.answer(answer)
         for group in after.groups:

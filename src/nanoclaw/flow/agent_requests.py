@@ -71,6 +71,7 @@ class Request:
     payload: str
     chat: str | None = None  # where it was asked for
     options: tuple[Option, ...] = (APPROVE, DENY)
+    kind: ApprovalKind = ApprovalKind.AGENT_REQUEST
     of_all: bool = False  # it reaches beyond the agent's group: only global admins and owners may say yes
 
 
@@ -91,9 +92,8 @@ class AgentRequests:
 
     def ask_approvers(self, connection: sqlite3.Connection, request: Request, after: Aftermath, now: int) -> ToolAnswer:
         """Put a request to who decides about it: `pending`, or `refused` with the reason."""
-        digest = hashlib.sha256(request.payload.encode()).hexdigest()[:16]
-        subject = f"{request.session}:{request.action}:{digest}"
-        known = self._tables.approvals.find_open(connection, ApprovalKind.AGENT_REQUEST, subject)
+        subject = subject_of(request)
+        known = self._tables.approvals.find_open(connection, request.kind, subject)
         if known is not None:
             return ToolAnswer("pending", f"That was asked already and waits for an answer (question {known.code}).")
         deciders = None if request.of_all else request.agent_group
@@ -105,7 +105,7 @@ class AgentRequests:
             return ToolAnswer("refused", ENOUGH)
         chat = self._tables.chats.get(connection, request.chat) if request.chat else None
         new = NewApproval(
-            kind=ApprovalKind.AGENT_REQUEST,
+            kind=request.kind,
             subject=subject,
             title=request.title,
             text=request.text,
@@ -218,3 +218,9 @@ class AgentRequests:
         tell_agent(connection, self._tables, session, SystemIn(*note, now), trigger=goes_on)
         if goes_on:
             after.wake[SessionId(session)] = None
+
+
+def subject_of(request: Request) -> str:
+    """Return what makes two requests the same one: the session, the action and the payload."""
+    digest = hashlib.sha256(request.payload.encode()).hexdigest()[:16]
+    return f"{request.session}:{request.action}:{digest}"

@@ -3,7 +3,8 @@
 In: every message before it is routed (it may answer a card, or be a pairing code), presses of buttons, what the gates
 would ask about.
 Out: words for the person who answered; a Deny while a question is open.
-Writes: what approvals, strangers, questions, agent requests and pairing write, in the caller's transaction.
+Writes: what approvals, strangers, questions, agent requests, access, egress and pairing write, in the caller's
+transaction.
 Never: lets an answer reach an agent as a message; keeps the text of one.
 Fails: with the transaction.
 """
@@ -15,14 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanoclaw.channels.base import Click, ClickAnswer, Incoming
-from nanoclaw.domain.approval import MOST_TYPED, ApprovalKind, ApprovalState, OpenCard, Typed, Unclear, decide_typed
+from nanoclaw.contract.request import REQUEST_ACCESS
+from nanoclaw.domain.approval import MOST_TYPED, ApprovalKind, OpenCard, Typed, Unclear, decide_typed
 from nanoclaw.domain.card import options_from_json
 from nanoclaw.domain.people import UserId
-from nanoclaw.errors import Refused
+from nanoclaw.flow.access import AccessRequests
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agent_requests import CREATE_AGENT, AgentRequests
-from nanoclaw.flow.approvals import Answer, Approvals, End
+from nanoclaw.flow.approvals import Answer, Approvals
 from nanoclaw.flow.cards import Cards
+from nanoclaw.flow.egress import Egress
 from nanoclaw.flow.groups import AgentGroups
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.pairing import Pairing, note_direct_chat
@@ -49,10 +52,16 @@ class Asked:
     requests: AgentRequests
     questions: Questions
     pairing: Pairing
+    access: AccessRequests
+    egress: Egress
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return what answers agents, by action."""
-        return {ASK_USER: self.questions.ask, CREATE_AGENT: self.requests.create_agent}
+        return {
+            ASK_USER: self.questions.ask,
+            CREATE_AGENT: self.requests.create_agent,
+            REQUEST_ACCESS: self.access.ask,
+        }
 
 
 def build_asked(means: Means) -> Asked:
@@ -64,14 +73,17 @@ def build_asked(means: Means) -> Asked:
     strangers = Strangers(tables, approvals, cards, groups)
     requests = AgentRequests(tables, approvals, cards, groups)
     questions = Questions(tables, approvals, cards, requests)
+    access = AccessRequests(tables, requests, cards)
+    egress = Egress(tables, approvals, cards, requests, access)
     approvals.endings = {
         ApprovalKind.UNKNOWN_SENDER: strangers.sender_decided,
         ApprovalKind.UNKNOWN_CHAT: strangers.chat_decided,
         ApprovalKind.AGENT_REQUEST: requests.decided,
         ApprovalKind.QUESTION: questions.decided,
-        ApprovalKind.EGRESS: _not_asked_yet,
+        ApprovalKind.EGRESS: egress.decided,
     }
-    return Asked(tables, groups, cards, approvals, strangers, requests, questions, Pairing(tables))
+    pairing = Pairing(tables)
+    return Asked(tables, groups, cards, approvals, strangers, requests, questions, pairing, access, egress)
 
 
 class AskPeople:
@@ -172,10 +184,3 @@ class AskPeople:
             self._tables.people.note_dm(connection, user, channel, chat.id, now)
         elif self._tables.people.has_role(connection, user):
             note_direct_chat(connection, self._tables, (channel, incoming), user, now)
-
-
-def _not_asked_yet(connection: sqlite3.Connection, end: End, after: Aftermath, now: int) -> str:
-    """Nothing opens a question about egress."""
-    if end.state is ApprovalState.EXPIRED:
-        return ""
-    raise Refused("Nothing waits for this answer.")

@@ -138,8 +138,9 @@ class GatewayClient:
     """The gateway as the host knows it: a service (`run`) and calls that never wait for the other process.
 
     `ready` is set while a gateway is up. `model_key` is whether its vault holds a model key; `on_model_key` is told at
-    the first start and at every change. `on_event` gets refusals and finished calls, `on_log` lines of its stderr.
-    `outside` is what boxes are told, kept over the lives of gateways; `on_outside` (set by host.py) hears of a change.
+    the first start and at every change. `on_event` gets every other event and each gateway's `Ready`, `on_log` lines of
+    its stderr. `outside` is what boxes are told, kept over the lives of gateways; `on_outside` (set by host.py) hears
+    of a change.
     """
 
     def __init__(
@@ -220,6 +221,11 @@ class GatewayClient:
         self._rehearsal = port
         self._send(control.RehearsalAt(port))
 
+    def tell(self, message: control.HoldMessage) -> None:
+        """Say what became of a held call or a proposed rule. Never blocks; without a gateway it is lost: the next one
+        says `Ready`, and is told again."""
+        self._send(message)
+
     def _send(self, message: control.HostMessage, sockets: Sequence[socket.socket] = ()) -> None:
         if self._life is not None:
             self._life.channel.send(message, sockets)
@@ -274,9 +280,10 @@ class GatewayClient:
                 self._settled.set()
                 self._refusal = None
                 self._learn_key(present)
+                self._on_event(event)
             case control.ModelKey(present=present):
                 self._learn_key(present)
-            case control.CallRefused() | control.CallFinished():
+            case _:
                 self._on_event(event)
 
     def _learn_outside(self, outside: Outside) -> None:

@@ -13,6 +13,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import Generic, TypeVar
 
 import msgspec
@@ -63,7 +64,54 @@ class RehearsalAt(msgspec.Struct, frozen=True, tag=True):
     port: int | None
 
 
-HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt
+class HoldAsked(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: a held call is put to people, under this approval; `code` is its short name on their cards."""
+
+    digest: str
+    group: str
+    approval: str
+    code: str
+
+
+class HoldVerdict(StrEnum):
+    """What a person said of a held call."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+
+
+class HoldDecided(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: the answer to a held call, in time or late; sent again until `HoldTaken` says it arrived.
+
+    A yes lets the very same call go once until `expires_at` (epoch milliseconds). `approval` is "" where nobody was
+    asked; `words` are for the agent.
+    """
+
+    digest: str
+    group: str
+    approval: str
+    verdict: HoldVerdict
+    words: str = ""
+    expires_at: int = 0
+
+
+class AddRule(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: a person allowed these calls for good; sent again until `RuleAdded` says what became of it.
+
+    `folder` "" is every agent group. `like` names the rule whose other terms it takes over (port, key, rate), "" none.
+    """
+
+    approval: str
+    folder: str
+    host: str
+    methods: tuple[str, ...]
+    paths: tuple[str, ...]
+    by: str
+    like: str = ""
+
+
+HoldMessage = HoldAsked | HoldDecided | AddRule
+HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HoldMessage
 
 
 def parse_host_message(data: bytes) -> HostMessage:
@@ -111,7 +159,43 @@ class CallFinished(msgspec.Struct, frozen=True, tag=True):
     took_ms: int
 
 
-GatewayEvent = Ready | ModelKey | CallRefused | CallFinished
+class HoldOpened(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: a call waits for a person's word. `digest` is over all of it, body included.
+
+    What people read has secrets blotted out: `address` is all of the URL, `preview` the beginning of the body, or what
+    it is. `path` is the one a rule could name, "" when none can name it.
+    """
+
+    digest: str
+    session: str
+    fence: int
+    group: str
+    folder: str
+    rule: str
+    method: str
+    host: str
+    path: str
+    address: str
+    preview: str
+
+
+class HoldTaken(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: the answer to a held call arrived and is kept; `reached`: the call was still waiting for it."""
+
+    approval: str
+    reached: bool
+
+
+class RuleAdded(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: the rule of an approval is in force in this generation, or `error` says why there is none."""
+
+    approval: str
+    generation: int
+    error: str = ""
+
+
+HoldEvent = HoldOpened | HoldTaken | RuleAdded
+GatewayEvent = Ready | ModelKey | CallRefused | CallFinished | HoldEvent
 
 
 def parse_gateway_event(data: bytes) -> GatewayEvent:

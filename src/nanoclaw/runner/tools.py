@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from nanoclaw.contract.message import ToolAnswer
+from nanoclaw.contract.request import REQUEST_ACCESS
 from nanoclaw.runner.fields import Fields
 
 MAX_TEXT_CHARACTERS = 200_000
@@ -93,6 +94,19 @@ class Calls:
             raise ToolRefused("No agent was made: the argument name is empty.")
         wanted: dict[str, object] = {"name": name, "instructions": arguments.text("instructions")}
         return words_of(await self.desk.ask("create_agent", wanted))
+
+    async def request_access(self, arguments: Fields) -> str:
+        """The tool of that name."""
+        host, reason = arguments.text("host").strip(), arguments.text("reason").strip()
+        if not host or not reason:
+            raise ToolRefused("Nothing was asked: the host and the reason are needed.")
+        wanted: dict[str, object] = {"host": host, "reason": reason}
+        for name, otherwise in (("methods", "GET"), ("paths", "/**")):
+            given = arguments.values.get(name, [otherwise])
+            wanted[name] = texts = list(arguments.texts(name)) if name in arguments.values else [otherwise]
+            if texts != given:
+                raise ToolRefused(f"Nothing was asked: {name} is a list of texts.")
+        return words_of(await self.desk.ask(REQUEST_ACCESS, wanted))
 
 
 def offer_ncl(desk: Desk) -> Callable[[list[str]], Awaitable[ToolAnswer]]:
@@ -191,5 +205,25 @@ def build_tools(desk: Desk, tool_seconds: float) -> tuple[Tool, ...]:
                 ("name",),
             ),
             calls.create_agent,
+        ),
+        Tool(
+            REQUEST_ACCESS,
+            "Ask for leave to reach a host on the internet that the gateway refuses (a 403 says so). A person decides; "
+            "you are told by a message of its own, so go on with other work or end your turn. Ask for no more than you "
+            "need: the fewer methods and paths, the sooner a yes.",
+            arguments_schema(
+                {
+                    "host": text_schema("The host's name alone, such as api.example.org."),
+                    "methods": {"type": "array", "items": {"type": "string"}, "description": "GET unless you say so."},
+                    "paths": {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": "Such as /v1/items, /v1/*/name or /v1/**; the whole host unless you say so.",
+                    },
+                    "reason": text_schema("What for, in a sentence: the person reads it."),
+                },
+                ("host", "reason"),
+            ),
+            calls.request_access,
         ),
     )

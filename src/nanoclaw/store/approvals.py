@@ -191,6 +191,20 @@ class Approvals:
         )
         return changed == 1
 
+    def set_payload(self, connection: sqlite3.Connection, approval: str, payload: str) -> None:
+        """Note what is still to be done about a question, open or ended."""
+        self._sql.change(connection, "set_payload", id=approval, payload=payload)
+
+    def find_denied(
+        self, connection: sqlite3.Connection, kind: ApprovalKind, subject: str, since: int
+    ) -> Approval | None:
+        """Return the question on a subject that was lately answered with no, among the newest thousand questions."""
+        return _maybe(self._sql.row(connection, "find_denied", kind=kind, subject=subject, since=since))
+
+    def list_owing(self, connection: sqlite3.Connection, kind: ApprovalKind) -> list[Approval]:
+        """Return the answered questions whose payload says that something is still `owed`, oldest first."""
+        return [_approval(row) for row in self._sql.rows(connection, "list_owing", kind=kind)]
+
     def is_due(self, connection: sqlite3.Connection, now: int) -> bool:
         """Return whether a question's life, or somebody's wait for it, is over."""
         return self._sql.row(connection, "find_due", now=now) is not None

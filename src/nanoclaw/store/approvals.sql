@@ -39,6 +39,19 @@ UPDATE approvals SET state = :state, answer = :answer, answered_by = :answered_b
   waits_run = NULL, waits_seq = NULL, waits_until = NULL, text_from = NULL, text_in = NULL, text_value = NULL, text_until = NULL
 WHERE id = :id AND state = 'open';
 
+-- name: set_payload!
+UPDATE approvals SET payload = :payload WHERE id = :id;
+
+-- name: find_denied^
+-- among the newest, so that it costs the same however many there ever were
+SELECT * FROM (SELECT * FROM approvals ORDER BY rowid DESC LIMIT 1000)
+WHERE state = 'denied' AND kind = :kind AND subject = :subject AND ended_at > :since ORDER BY ended_at DESC LIMIT 1;
+
+-- name: list_owing
+-- walks all there ever were: asked once at each start of the gateway
+SELECT * FROM approvals WHERE kind = :kind AND state IN ('approved', 'denied') AND json_array_length(payload, '$.owed') > 0
+ORDER BY +id;
+
 -- name: list_expired
 SELECT * FROM approvals WHERE state = 'open' AND expires_at <= :now ORDER BY expires_at LIMIT :most;
 

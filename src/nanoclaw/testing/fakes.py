@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from nanoclaw.channels.base import Accepted, Click, ClickAnswer, Incoming, Outgoing, Receipt, Sink
 from nanoclaw.errors import PlatformError
+from nanoclaw.gateway import control
 from nanoclaw.gateway.client import Grant
 
 FIRST_MS = 1_700_000_000_000
@@ -184,11 +185,16 @@ class RecordingGateway:
         self.charges: list[str] = []
         self.open: set[tuple[str, int]] = set()
         self.listening: set[tuple[str, int]] = set()
+        self.holds: list[control.HoldMessage] = []
         self._refusals: deque[OSError] = deque()
 
     def refuse_next_listen(self, error: OSError) -> None:
         """Let the next `listen` fail."""
         self._refusals.append(error)
+
+    def tell(self, message: control.HoldMessage) -> None:
+        """Hear what became of a held call or a proposed rule."""
+        self.holds.append(message)
 
     async def listen(self, grant: Grant, sockets: Sequence[socket.socket]) -> None:
         """Take a box's listeners. Raises OSError as scripted."""
