@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -191,5 +192,5 @@ async def test_an_agent_cannot_answer_its_own_question(tmp_path: Path) -> None:
                 work = await asks(world, chat, "ncl", {"arguments": ["approvals", verb, code]})
                 work.set()
                 await world.quiet()
-        assert [answer.status for answer in answers(world)[1:]] == ["refused"] * 4, answers(world)
+        assert Counter(answer.status for answer in answers(world)) == {"pending": 1, "refused": 4}
         assert [state for _, state in await states(world)] == ["open"] and told(world) == []

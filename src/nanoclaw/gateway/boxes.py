@@ -35,6 +35,9 @@ class Limits:
     refusals_per_second: float = 2.0
     calls_at_once: int = 100  # the same for calls that are allowed
     calls_per_second: float = 10.0
+    hold_seconds: float = 100.0  # for a person's word; an agent's shell gives a command two minutes
+    holds_of_box: int = 4
+    holds_of_all: int = 50
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]

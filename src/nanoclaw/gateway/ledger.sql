@@ -305,3 +305,7 @@ FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY sum(cost_micros) DESC,
 SELECT quarter, sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
        sum(cache_write_tokens), sum(cost_micros)
 FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY 1;
+
+-- name: find_grant
+-- Whether an approval's grant was used, once there is one.
+SELECT used_at IS NOT NULL FROM grants WHERE approval = :approval;
