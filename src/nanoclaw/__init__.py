@@ -22,6 +22,7 @@ nouns and pure rules
   domain/session.py                   A session and its one live run; why a run ended
   domain/turn.py                      The life of an accepted message and of a delivery; retry rules and outcomes
   domain/approval.py                  Questions put to a person: one table, one life
+  domain/egress.py                    What an agent may ask to reach, how it looks on a card, how long a yes lasts
   domain/schedule.py                  Tasks: something due at a time; a TaskRun is one firing of it
 
 the central store
@@ -77,6 +78,9 @@ the data path, in the order of a message
   flow/strangers.py                   Whether an unknown sender may write, and which agent an unknown chat belongs to
   flow/agent_requests.py              What an agent may not do by itself is done when a person says yes
   flow/questions.py                   What an agent asks the person it works for, with options to choose from
+  flow/access.py                      What an agent would like to reach becomes a rule of the gateway after a yes
+  flow/egress.py                      A call the gateway holds is put to people; the gateway hears their answer
+  flow/gateway_news.py                What the gateway says of held calls and new rules is taken into the store
   flow/pairing.py                     Whoever writes a code in a direct chat is from then on the user it was made for
   flow/asking.py                      The one door to everything that is asked of people, and to their answers
   flow/end.py                         A run that is over is drained, settled and removed
@@ -143,6 +147,7 @@ the only way out of a box
   gateway/budget.py                   What a call may cost is reserved before it is made and put right after
   gateway/holds.py                    Calls that wait for a person, and one-shot grants
   gateway/leaks.py                    Nothing secret goes out
+  gateway/ask.py                      A call that waits for a person, while its client is watched
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
   gateway/upstream.py                 Connections to the outside, kept alive and reused
   gateway/addresses.py                Which addresses a call may go to: looked up once, every answer judged

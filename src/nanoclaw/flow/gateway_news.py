@@ -1,6 +1,7 @@
 """7m gateway news: what the gateway says of held calls and proposed rules is taken into the store, in order.
 
-In: events of the gateway's control socket. Out: what egress makes of them, carried out once it is committed.
+In: events of the gateway's control socket.
+Out: what egress makes of them, carried out once it is committed.
 Writes: what egress writes, a transaction for each event.
 Never: holds up the control socket for the store.
 Fails: what cannot be written now (the disk is full) is logged and lost: a held call ends by its time, an answer that

@@ -9,6 +9,7 @@ Fails: what is too long to be shown is refused; LedgerError where a grant cannot
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ RULE_PATH_CHARACTERS = 200
 ID_CHARACTERS = 16
 TOO_LONG = f"its URL is longer than {ADDRESS_CHARACTERS} characters, more than a person would read"
 TOO_MANY = "too many calls wait for one already. Wait until some are answered"
+SAID_NO = "A person said no to this call."
+CLIENT_GONE = "the client went away while a person was asked"
 TAKEN = "it was allowed once, and the same call, made at the same time, has used that. Make it again to ask again"
 
 Box = tuple[str, int]  # session and fence
@@ -40,14 +43,25 @@ class Pending(Deny):
     id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call that waits: whose it is, the rule that asks, and all of what it says."""
+
+    caller: Caller
+    rule: Rule
+    target: Target
+    body: bytes
+
+
 @dataclass(eq=False, slots=True)
 class _Hold:
-    """One question, while calls wait for its answer."""
+    """One question, while calls wait for its answer; each is woken by its own event."""
 
     key: tuple[str, str]  # agent group, digest
-    waiting: list[Box] = field(default_factory=list[Box])
-    answered: asyncio.Event = field(default_factory=asyncio.Event)
+    waiting: list[tuple[Box, asyncio.Event]] = field(default_factory=list[tuple[Box, asyncio.Event]])
+    released: asyncio.Event = field(default_factory=asyncio.Event)
     told: bool = False  # the host is asked
+    decided: bool = False  # it has answered; nobody may join any more
     approval: str = ""
     code: str = ""
     goes: bool = False  # one of the calls may go
@@ -72,28 +86,30 @@ class Holds:
         self._limits = limits
         self._holds: dict[tuple[str, str], _Hold] = {}
 
-    async def ask(self, caller: Caller, rule: Rule, target: Target, body: bytes) -> Deny | None:
+    async def ask(self, held: Held, woken: asyncio.Event) -> Deny | None:
         """Wait for a person's word on a call: None, it may go once; a Deny says why not, a `Pending` that it may yet.
 
-        Cancelling it ends the wait; the question stays open. Raises LedgerError.
+        Setting `woken`, or cancelling, ends the wait; the question stays open. Raises LedgerError.
         """
+        caller, rule, target = held.caller, held.rule, held.target
         if len(target.method) + len(_address(target)) > ADDRESS_CHARACTERS:
             return _deny(rule, TOO_LONG)
         if self._is_full((caller.session, caller.fence)):
             return _deny(rule, TOO_MANY)
-        key = (caller.group, find_digest(caller.folder, target, body))
+        key = (caller.group, find_digest(caller.folder, target, held.body))
         hold = self._holds.setdefault(key, _Hold(key))
-        hold.waiting.append((caller.session, caller.fence))  # before the first await: no answer may pass unseen
+        waiter = ((caller.session, caller.fence), woken)
+        hold.waiting.append(waiter)  # before the first await: no answer may pass unseen
         try:
             if await self._ledger.take_grant(key[1], key[0], self._clock.now_ms()):
                 return None
-            if not hold.told and self._holds.get(key) is hold:
+            if not hold.told and not hold.decided:
                 hold.told = True
-                self._tell(self._opened(caller, rule, target, body, key[1]))
-            return await self._wait(hold, rule, target)
+                self._tell(self._opened(held, key[1]))
+            return await self._wait(hold, held, woken)
         finally:
-            hold.waiting.remove((caller.session, caller.fence))
-            if not hold.waiting and self._holds.get(key) is hold:
+            hold.waiting.remove(waiter)
+            if not hold.waiting and not hold.decided:
                 del self._holds[key]
 
     def asked(self, message: control.HoldAsked) -> None:
@@ -103,28 +119,33 @@ class Holds:
 
     async def decide(self, message: control.HoldDecided) -> None:
         """Take a person's answer, as often as it is told: one yes makes one grant. Raises LedgerError."""
-        key = (message.group, message.digest)
+        if message.verdict is control.HoldVerdict.ALLOW:
+            await self._keep(message)
+        hold = self._holds.pop((message.group, message.digest), None)
+        if hold is not None:
+            hold.decided = True
+            await self._release(hold, message)
         match message.verdict:
             case control.HoldVerdict.ALLOW:
-                await self._keep(message)
-                if (hold := self._holds.pop(key, None)) is not None:
-                    await self._release(hold)
                 reached = await asyncio.to_thread(self._is_used, message.approval)
             case control.HoldVerdict.DENY:
-                if (hold := self._holds.pop(key, None)) is not None:
-                    hold.denied = message.words
-                    hold.answered.set()
                 reached = hold is not None
         if message.approval:
             self._tell(control.HoldTaken(message.approval, reached))
 
-    async def _release(self, hold: _Hold) -> None:
-        """Let one of the calls go that wait, by the grant that is there."""
+    async def _release(self, hold: _Hold, message: control.HoldDecided) -> None:
+        """Wake the calls that wait; one of them may go, by the grant that is there."""
         group, digest = hold.key
         try:
-            hold.goes = await self._ledger.take_grant(digest, group, self._clock.now_ms())
+            match message.verdict:
+                case control.HoldVerdict.ALLOW:
+                    hold.goes = await self._ledger.take_grant(digest, group, self._clock.now_ms())
+                case control.HoldVerdict.DENY:
+                    hold.denied = message.words or SAID_NO
         finally:
-            hold.answered.set()
+            hold.released.set()
+            for _, woken in hold.waiting:
+                woken.set()
 
     async def _keep(self, message: control.HoldDecided) -> None:
         """Keep a yes, and in the audit who gave it."""
@@ -135,33 +156,36 @@ class Holds:
     def _is_used(self, approval: str) -> bool:
         return self._ledger.read("find_grant", approval=approval) == [(1,)]
 
-    async def _wait(self, hold: _Hold, rule: Rule, target: Target) -> Deny | None:
-        try:
+    async def _wait(self, hold: _Hold, held: Held, woken: asyncio.Event) -> Deny | None:
+        rule = held.rule
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._limits.hold_seconds):
-                await hold.answered.wait()
-        except TimeoutError:
-            if self._holds.get(hold.key) is hold:
-                return self._pending(hold, rule, target)
-            await hold.answered.wait()  # it is being decided right now
+                await woken.wait()
+        if not hold.decided:
+            return _deny(rule, CLIENT_GONE) if woken.is_set() else self._pending(hold, held)
+        await hold.released.wait()  # for a moment: the answer is being written down
         if hold.goes:
             hold.goes = False
             return None
         return Deny(rule.name, hold.denied) if hold.denied else _deny(rule, TAKEN)
 
-    def _pending(self, hold: _Hold, rule: Rule, target: Target) -> Pending:
+    def _pending(self, hold: _Hold, held: Held) -> Pending:
         question = f" (question {hold.code})" if hold.code else ""
+        what = f"{held.target.method} to {held.target.host}"
+        seconds = f"{self._limits.hold_seconds:g} seconds"
         words = (
-            f"A person is asked whether {target.method} to {target.host} may be done{question}, and has not answered "
-            f"within {self._limits.hold_seconds:g} seconds. Go on with other work or end your turn: you are told when it "
-            "is decided. After a yes make the same request again, byte for byte, within 10 minutes."
+            f"A person is asked whether {what} may be done{question}, and has not answered within {seconds}. Go on "
+            "with other work or end your turn: you are told when it is decided. After a yes make the same request "
+            "again, byte for byte, within 10 minutes."
         )
-        return Pending(rule.name, words, hold.approval or hold.key[1][:ID_CHARACTERS])
+        return Pending(held.rule.name, words, hold.approval or hold.key[1][:ID_CHARACTERS])
 
     def _is_full(self, box: Box) -> bool:
-        waiting = [one for hold in self._holds.values() for one in hold.waiting]
+        waiting = [one for hold in self._holds.values() for one, _ in hold.waiting]
         return len(waiting) >= self._limits.holds_of_all or waiting.count(box) >= self._limits.holds_of_box
 
-    def _opened(self, caller: Caller, rule: Rule, target: Target, body: bytes, digest: str) -> control.HoldOpened:
+    def _opened(self, held: Held, digest: str) -> control.HoldOpened:
+        caller, target = held.caller, held.target
         secrets = tuple(self._secret_values())
         path = target.path if _is_nameable(target.path) else ""
         return control.HoldOpened(
@@ -170,12 +194,12 @@ class Holds:
             fence=caller.fence,
             group=caller.group,
             folder=caller.folder,
-            rule=rule.name,
+            rule=held.rule.name,
             method=target.method,
             host=target.host,
             path=path if redact_value(path.encode(), secrets) == path.encode() else "",
             address=redact_value(_address(target).encode(), secrets).decode(errors="replace"),
-            preview=find_preview(redact_value(body, secrets)),
+            preview=find_preview(redact_value(held.body, secrets)),
         )
 
 
@@ -183,7 +207,7 @@ def find_digest(folder: str, target: Target, body: bytes) -> str:
     """Return what identifies a call of an agent group: a change of any byte of it is another call."""
     fields = (folder, target.method, _scheme(target), target.host, str(target.port), target.path, target.query)
     digest = hashlib.sha256()
-    for value in (*(field.encode() for field in fields), body):
+    for value in (*(text.encode() for text in fields), body):
         digest.update(len(value).to_bytes(8, "big"))
         digest.update(value)
     return digest.hexdigest()

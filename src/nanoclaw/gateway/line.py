@@ -21,13 +21,17 @@ DRAIN_SECONDS = 2.0
 
 
 class Failure(Exception):
-    """A call ends with an API error: `status`, its `kind` as the Messages API names them, and a plain sentence."""
+    """A call ends with an API error: `status`, its `kind` as the Messages API names them, and a plain sentence.
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
+    `id` is that of the question that a person is asked about the call.
+    """
+
+    def __init__(self, status: int, kind: str, message: str, id: str = "") -> None:
         super().__init__(message)
         self.status = status
         self.kind = kind
         self.message = message
+        self.id = id
 
 
 def client_gone() -> Failure:
@@ -122,7 +126,8 @@ class Line:
         """Answer with an API error. Raises ConnectionAbortedError when an answer has begun: breaking off tells it."""
         if self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
             raise ConnectionAbortedError
-        body = msgspec.json.encode({"type": "error", "error": {"type": failure.kind, "message": failure.message}})
+        error = {"type": failure.kind, "message": failure.message} | ({"id": failure.id} if failure.id else {})
+        body = msgspec.json.encode({"type": "error", "error": error})
         headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         if failure.status != 403:
             headers.append((b"connection", b"close"))

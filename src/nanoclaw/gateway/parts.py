@@ -77,7 +77,7 @@ class Gateway:
             rules=Rulebook(),
             rates=Rates(clock),
             purse=Purse(),
-            holds=Holds(),
+            holds=Holds(ledger, self._tell, vault.values, clock, self._limits),
             find_route=self._find_route,
             secret_values=vault.values,
             ledger=ledger,
@@ -132,6 +132,12 @@ class Gateway:
                 self._boxes.close_turn(session, fence)
             case control.RehearsalAt(port=port):
                 self._rehearsal = port
+            case control.HoldAsked():
+                self._desk.holds.asked(message)
+            case control.HoldDecided():
+                self._spawn(self._desk.holds.decide(message))
+            case control.AddRule():
+                self._tell(control.RuleAdded(message.approval, 0, "this gateway has no rules of its own yet."))
             case _:
                 assert_never(message)
         for sock in sockets:

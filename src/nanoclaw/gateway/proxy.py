@@ -17,9 +17,11 @@ import h11
 
 from nanoclaw.errors import Refused
 from nanoclaw.gateway import control, hello, policy
+from nanoclaw.gateway.ask import ask_person
 from nanoclaw.gateway.boxes import Box
 from nanoclaw.gateway.budget import Planned, Reservation
 from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
+from nanoclaw.gateway.holds import Held, Pending
 from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
 from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, LedgerError
@@ -128,7 +130,7 @@ class _Connection:
                 reason=denied.reason,
             )
         )
-        raise Failure(status, kind, denied.reason)
+        raise Failure(status, kind, denied.reason, denied.id if isinstance(denied, Pending) else "")
 
     async def _forward(self, request: h11.Request, target: Target, may: Allow | Ask) -> None:
         """Take a call that a rule is for past every other gate, then make it."""
@@ -210,9 +212,11 @@ class _Connection:
     ) -> int:
         """Return the number of the row that says that a call goes out, once it is written; an Ask needs its person."""
         if isinstance(may, Ask):
-            denied = await self._desk.holds.ask(self._box.caller, may.rule, target, held)
+            denied = await ask_person(self._desk, self._line, Held(self._box.caller, may.rule, target, held))
             if denied is not None:
-                await self._refuse(target, denied)
+                await self._refuse(
+                    target, denied, kind="approval_pending" if isinstance(denied, Pending) else "permission_error"
+                )
         return await self._record(entry, reservation)
 
     async def _record(self, entry: Entry, reservation: Reservation | None = None) -> int:

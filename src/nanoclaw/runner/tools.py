@@ -206,24 +206,29 @@ def build_tools(desk: Desk, tool_seconds: float) -> tuple[Tool, ...]:
             ),
             calls.create_agent,
         ),
-        Tool(
-            REQUEST_ACCESS,
-            "Ask for leave to reach a host on the internet that the gateway refuses (a 403 says so). A person decides; "
-            "you are told by a message of its own, so go on with other work or end your turn. Ask for no more than you "
-            "need: the fewer methods and paths, the sooner a yes.",
-            arguments_schema(
-                {
-                    "host": text_schema("The host's name alone, such as api.example.org."),
-                    "methods": {"type": "array", "items": {"type": "string"}, "description": "GET unless you say so."},
-                    "paths": {
-                        "type": "array",
-                        "items": {"type": "string"},
-                        "description": "Such as /v1/items, /v1/*/name or /v1/**; the whole host unless you say so.",
-                    },
-                    "reason": text_schema("What for, in a sentence: the person reads it."),
+        access_tool(calls),
+    )
+
+
+def access_tool(calls: Calls) -> Tool:
+    """The row of request_access."""
+    return Tool(
+        REQUEST_ACCESS,
+        "Ask for leave to reach a host on the internet that the gateway refuses (a 403 says so). A person decides; "
+        "you are told by a message of its own, so go on with other work or end your turn. Ask for no more than you "
+        "need: the fewer methods and paths, the sooner a yes.",
+        arguments_schema(
+            {
+                "host": text_schema("The host's name alone, such as api.example.org."),
+                "methods": {"type": "array", "items": {"type": "string"}, "description": "GET unless you say so."},
+                "paths": {
+                    "type": "array",
+                    "items": {"type": "string"},
+                    "description": "Such as /v1/items, /v1/*/name or /v1/**; the whole host unless you say so.",
                 },
-                ("host", "reason"),
-            ),
-            calls.request_access,
+                "reason": text_schema("What for, in a sentence: the person reads it."),
+            },
+            ("host", "reason"),
         ),
+        calls.request_access,
     )
