@@ -145,6 +145,11 @@ the only way out of a box
   gateway/rules.py                    The rules in force, by agent group
   gateway/rates.py                    How often a rule may be used
   gateway/budget.py                   What a call may cost is reserved before it is made and put right after
+  gateway/spending.py                 What calls may cost, did cost and may not exceed, as values and in words
+  gateway/accounts.py                 Who has spent what today and this month: sums in memory
+  gateway/forecast.py                 What a call may use, read from its request
+  gateway/prices.py                   What tokens cost: the operator's prices, then the table we ship
+  gateway/cashier.py                  The operator's side of money: limits, prices, reports
   gateway/holds.py                    Calls that wait for a person, and one-shot grants
   gateway/leaks.py                    Nothing secret goes out
   gateway/ask.py                      A call that waits for a person, while its client is watched

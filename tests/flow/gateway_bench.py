@@ -14,6 +14,7 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.boxes import Boxes, Limits
 from nanoclaw.gateway.budget import Purse
+from nanoclaw.gateway.cashier import open_purse
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
@@ -46,6 +47,7 @@ class Bench:
     boxes: Boxes
     events: list[control.GatewayEvent]
     route: list[Route | None]
+    purse: Purse
     faults: list[Exception] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -107,10 +109,11 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         route: list[Route | None] = [
             Route(Endpoint("127.0.0.1", upstream.port, tls=False, allow_private=True), vault.find("anthropic"))
         ]
+        purse = open_purse(ledger, SystemClock())
         desk = Desk(
             rules=Rulebook(),
             rates=Rates(SystemClock()),
-            purse=Purse(),
+            purse=purse,
             holds=Holds(ledger, events.append, vault.values, SystemClock(), limits),
             find_route=lambda _rule, _target: route[-1],
             secret_values=vault.values,
@@ -124,9 +127,9 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         boxes = Boxes(spawn, lambda box, sock: serve_connection(desk, box, sock), limits)
         stack.callback(boxes.close)
         listener = socket.create_server(("127.0.0.1", 0))
-        boxes.add(Caller("s1", 1, "main"), [listener])
+        boxes.add(Caller("s1", 1, "main", "main"), [listener])
         boxes.open_turn("s1", 1, "owner")
-        yield Bench(listener.getsockname()[1], upstream, ledger, boxes, events, route, faults)
+        yield Bench(listener.getsockname()[1], upstream, ledger, boxes, events, route, purse, faults)
     assert faults == []
 
 

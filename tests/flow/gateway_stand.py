@@ -268,6 +268,6 @@ async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
         stack.callback(stop.set)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             await client.wait_ready()
-            await client.listen(Grant("s1", 1, "main"), [listener])
+            await client.listen(Grant("s1", 1, "main", "main"), [listener])
             port = listener.getsockname()[1]
         yield Gateway(client, admin_path, directory, upstream, port, events, log, keys)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nanoclaw.gateway.usage import BODY_BYTES, COUNT_MAX, LINE_BYTES, Usage, UsageReader
+from nanoclaw.gateway.usage import BODY_BYTES, COUNT_MAX, ESTIMATE_MAX, LINE_BYTES, TAIL_BYTES, Usage, UsageReader
 
 SSE = "text/event-stream; charset=utf-8"
 STREAM = (
@@ -51,11 +51,68 @@ def test_a_whole_json_answer_gives_its_figures() -> None:
         (SSE, b'data: "message_\xff"\n'),
         ("application/json", b"{"),
         ("application/json", b'{"error":"x"}'),
-        ("application/json", b'{"usage":' + b" " * BODY_BYTES + b'{"input_tokens":3}}'),
+        ("application/json", b'{"usage":' + b" " * BODY_BYTES + b'"input_tokens"' + b" " * TAIL_BYTES),
     ],
 )
-def test_an_answer_that_is_not_understood_counts_nothing(kind: str, chunk: bytes) -> None:
-    assert read(kind, chunk) == Usage()
+def test_an_answer_that_is_not_understood_is_estimated(kind: str, chunk: bytes) -> None:
+    usage = read(kind, chunk)
+    assert (usage.model, usage.prompt_tokens, usage.estimated) == ("", 0, True)
+    assert 0 <= usage.output_tokens <= ESTIMATE_MAX
+
+
+def test_no_answer_is_no_usage() -> None:
+    assert read(SSE) == read("application/json") == Usage()
+
+
+def test_the_end_of_an_answer_that_is_too_long_to_be_held_still_says_what_it_used() -> None:
+    body = b'{"data":[' + b"0," * BODY_BYTES + b'0],"model":"text-embedding-3-small","usage":{"prompt_tokens":7}}'
+    assert read("application/json", body[:BODY_BYTES], body[BODY_BYTES:]) == Usage("text-embedding-3-small", 7)
+
+
+def test_what_is_written_to_a_cache_for_an_hour_is_told_apart() -> None:
+    body = (
+        b'{"model":"claude-x","usage":{"input_tokens":3,"output_tokens":4,"cache_creation_input_tokens":9,'
+        b'"cache_creation":{"ephemeral_5m_input_tokens":4,"ephemeral_1h_input_tokens":5}}}'
+    )
+    assert read("application/json", body) == Usage("claude-x", 3, 4, 0, 9, 5)
+
+
+CHAT = b'{"model":"gpt-5","choices":[],"usage":{"prompt_tokens":10,"completion_tokens":4,"prompt_tokens_details":'
+CHUNK = b'data: {"model":"gpt-5","choices":[{"delta":{"content":"hi"}}],"usage":null}\n\n'
+
+
+def test_a_chat_completion_says_what_it_used_and_cached_tokens_are_not_counted_twice() -> None:
+    assert read("application/json", CHAT + b'{"cached_tokens":6}}}') == Usage("gpt-5", 4, 4, 6)
+    assert read("application/json", CHAT + b"null}}") == Usage("gpt-5", 10, 4)
+    assert read("application/json", CHAT + b'{"cached_tokens":600}}}') == Usage("gpt-5", 0, 4, 600)
+
+
+def test_a_streamed_chat_completion_says_it_in_its_last_chunk() -> None:
+    last = b"data: " + CHAT + b'{"cached_tokens":6}}}\n\ndata: [DONE]\n\n'
+    assert read(SSE, CHUNK * 5, last) == Usage("gpt-5", 4, 4, 6)
+
+
+def test_a_streamed_chat_completion_that_does_not_say_it_is_counted_by_its_chunks() -> None:
+    assert read(SSE, CHUNK * 50, b"data: [DONE]\n\n") == Usage("gpt-5", 0, 51, estimated=True)
+
+
+def test_the_responses_api_says_it_when_it_is_complete() -> None:
+    counts = b'{"input_tokens":10,"input_tokens_details":{"cached_tokens":6},"output_tokens":4}'
+    whole = b'{"model":"gpt-5","usage":%s}' % counts
+    assert read("application/json", whole) == Usage("gpt-5", 4, 4, 6)
+    created = b'data: {"type":"response.created","response":{"model":"gpt-5","usage":null}}\n\n'
+    delta = b'data: {"type":"response.output_text.delta","delta":"hello"}\n\n'
+    completed = b'data: {"type":"response.completed","response":%s}\n\n' % whole
+    assert read(SSE, created, delta * 3, completed) == Usage("gpt-5", 4, 4, 6)
+    broken_off = read(SSE, created, delta * 3)
+    assert (broken_off.model, broken_off.estimated) == ("gpt-5", True)
+
+
+def test_a_stream_that_breaks_off_keeps_its_input_and_has_its_output_estimated() -> None:
+    delta = b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"%s"}}\n\n' % (b"word " * 60)
+    usage = read(SSE, STREAM[:250], delta * 10)
+    assert (usage.input_tokens, usage.estimated) == (12, True)
+    assert 600 <= usage.output_tokens <= 2000
 
 
 def test_a_figure_that_is_no_count_is_brought_into_range() -> None:

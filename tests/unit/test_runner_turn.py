@@ -16,6 +16,10 @@ from nanoclaw.runner.providers.claude_stream import ClaudeStream, Hopeless, Sess
 from nanoclaw.runner.turn import OpenTool, Turn, Work, decide_hang
 from tests.runner_process import Mailbox, settings
 
+BUDGET_SPENT = (
+    "The budget of main for today is spent: $5.00 of $5.00. It opens again at midnight (Europe/Berlin); an admin can "
+    "raise it with `nanoclaw cost limit --group main --day 10`."
+)
 SETTINGS = settings(idle_seconds=10, tool_seconds=20, turn_seconds=30)
 
 
@@ -133,6 +137,7 @@ def test_a_refused_key_is_not_retried_for_minutes():
     [
         (401, "x", "nanoclaw vault set anthropic", False),
         (402, "x", "no credit", False),
+        (402, f"API Error: 402 {BUDGET_SPENT}", BUDGET_SPENT, False),
         (400, "Your credit balance is too low", "no credit", False),
         (403, "x", "nanoclaw audit", False),
         (404, "x", "model", False),

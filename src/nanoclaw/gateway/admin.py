@@ -18,6 +18,7 @@ import msgspec
 from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError
 from nanoclaw.gateway import admin_words
+from nanoclaw.gateway.cashier import Cashier, MoneyRequest
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.policy import Caller
 from nanoclaw.gateway.vault import StoredSecret, Vault
@@ -37,6 +38,7 @@ class AdminDesk:
     describe: Callable[[], admin_words.GatewayStatus]
     changed: Callable[[], None]
     turn: asyncio.Lock  # one change of the vault at a time
+    cashier: Cashier
 
 
 async def serve_admin(desk: AdminDesk, sock: socket.socket) -> None:
@@ -80,6 +82,8 @@ async def _answer(desk: AdminDesk, line: bytes, uid: int) -> admin_words.AdminRe
 
 
 async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int) -> object:
+    if isinstance(request, MoneyRequest):
+        return await desk.cashier.perform(request, uid)
     match request:
         case admin_words.VaultSet(name=name, value=value, hosts=hosts):
             async with desk.turn:
@@ -93,10 +97,12 @@ async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int)
             return True
         case admin_words.VaultList():
             return [_line(stored) for stored in desk.vault.list_stored()]
-        case admin_words.AuditList(limit=limit, session=session):
-            return await asyncio.to_thread(desk.ledger.list_newest, limit, session)
-        case admin_words.AuditVerify():
-            return await asyncio.to_thread(desk.ledger.verify)
+        case admin_words.AuditList(limit=limit, session=session, group=group, event=event):
+            return await asyncio.to_thread(desk.ledger.list_newest, limit, session, group, event)
+        case admin_words.AuditRows(after=after, limit=limit):
+            return await asyncio.to_thread(desk.ledger.rows_after, after, limit)
+        case admin_words.AuditVerify(until=until):
+            return await asyncio.to_thread(desk.ledger.verify, until)
         case admin_words.Status():
             return desk.describe()
         case _:

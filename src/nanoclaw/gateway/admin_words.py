@@ -34,21 +34,107 @@ class VaultRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rm")
 
 
 class AuditList(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.list"):
-    """The newest `limit` audit rows, oldest first. Answered by a list of `AuditLine`."""
+    """The newest `limit` audit rows, oldest first. Answered by a list of `AuditLine`.
+
+    `group` is an agent group's id, `event` what happened; both "" for all.
+    """
 
     limit: int = 50
     session: str | None = None
+    group: str = ""
+    event: str = ""
+
+
+class AuditRows(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.rows"):
+    """At most `limit` audit rows after row `after`, in the order of the chain. Answered by a list of `AuditLine`."""
+
+    after: int
+    limit: int = 1000
 
 
 class AuditVerify(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.verify"):
-    """Recompute the hash chain. Answered by `Verification`."""
+    """Recompute the hash chain, up to row `until`. Answered by `Verification`."""
+
+    until: int | None = None
 
 
 class Status(msgspec.Struct, frozen=True, tag_field="verb", tag="status"):
     """How the gateway is. Answered by `GatewayStatus`."""
 
 
-AdminRequest = VaultSet | VaultList | VaultRemove | AuditList | AuditVerify | Status
+class BudgetSet(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.limit"):
+    """Limit what an account may spend; what is None stays as it is. Answered by true.
+
+    `scope` is group (`name`: its folder), person (`name`: as turns are charged) or all (`name` "").
+    """
+
+    scope: str
+    name: str = ""
+    day_micros: int | None = None
+    month_micros: int | None = None
+    day_tokens: int | None = None
+    month_tokens: int | None = None
+
+
+class BudgetRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.nolimit"):
+    """Take an account's limits away, of one period (day, month) or ("") of both. Answered by how many there were."""
+
+    scope: str
+    name: str = ""
+    period: str = ""
+
+
+class BudgetList(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.limits"):
+    """Every limit and what is spent of it. Answered by a list of `BudgetLine`."""
+
+
+class PriceSet(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.price"):
+    """The operator's own price of a model, in millionths of a US dollar for a million tokens. Answered by true."""
+
+    model: str
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+
+
+class PriceRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.noprice"):
+    """Forget the operator's own price of a model. Answered by true, or an error when there is none."""
+
+    model: str
+
+
+class PriceList(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.prices"):
+    """Every price, in the order in which they are tried. Answered by a list of `PriceLine`."""
+
+
+class CostReport(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.report"):
+    """What was spent since a time (epoch milliseconds), by group, person, task, model or day.
+
+    Answered by a list of `CostLine`.
+    """
+
+    by: str
+    since: int = 0
+
+
+AdminRequest = (
+    VaultSet
+    | VaultList
+    | VaultRemove
+    | AuditList
+    | AuditRows
+    | AuditVerify
+    | BudgetSet
+    | BudgetRemove
+    | BudgetList
+    | PriceSet
+    | PriceRemove
+    | PriceList
+    | CostReport
+    | Status
+)
 
 
 class AdminReply(msgspec.Struct, frozen=True):
@@ -97,6 +183,53 @@ class Verification(msgspec.Struct, frozen=True):
     rows: int
     head: str
     broken_at: int | None = None
+
+
+class BudgetLine(msgspec.Struct, frozen=True):
+    """A limit, None where there is none, and what of it is spent and set aside for calls under way."""
+
+    scope: str
+    name: str
+    period: str
+    limit_micros: int | None
+    limit_tokens: int | None
+    spent_micros: int
+    spent_tokens: int
+    held_micros: int
+    opens_at: int
+
+
+class PriceLine(msgspec.Struct, frozen=True):
+    """Prices of the models that fit `model`, in millionths of a US dollar for a million tokens. `source`: own, shipped.
+
+    `above`: for prompts of more tokens than that.
+    """
+
+    model: str
+    input: int
+    output: int
+    cache_read: int
+    cache_write: int
+    cache_write_1h: int
+    above: int
+    source: str
+
+
+class CostLine(msgspec.Struct, frozen=True):
+    """What was spent by one group, person, task or model, or on one day; `estimated` of the `calls` are estimates.
+
+    `key`: an agent group's id, who was charged, a model, or a date; `folder`: the group's folder.
+    """
+
+    key: str
+    folder: str
+    calls: int
+    estimated: int
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cost_micros: int
 
 
 class GatewayStatus(msgspec.Struct, frozen=True):

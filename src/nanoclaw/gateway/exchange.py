@@ -215,7 +215,9 @@ def _note_end(desk: Desk, call: Call) -> None:
         received_bytes=call.received_bytes,
         took_ms=took_ms,
     )
-    desk.ledger.submit(ended, desk.purse.settle(call.reservation, call.usage, call.status, call.sent_bytes))
+    spent = desk.purse.settle(call.reservation, call.usage, call.status, call.sent_bytes)
+    usage = spent.usage if spent else Usage()
+    desk.ledger.submit(ended, spent)
     desk.tell(
         control.CallFinished(
             session=caller.session,
@@ -223,9 +225,9 @@ def _note_end(desk: Desk, call: Call) -> None:
             group=caller.group,
             charge=call.entry.charge,
             status=call.status,
-            model=call.usage.model,
-            input_tokens=call.usage.input_tokens,
-            output_tokens=call.usage.output_tokens,
+            model=usage.model,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
             took_ms=took_ms,
         )
     )

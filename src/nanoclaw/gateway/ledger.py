@@ -25,9 +25,9 @@ import msgspec
 
 from nanoclaw.clock import Clock
 from nanoclaw.gateway.audit_row import START_HASH, Entry, Event, chain_hash, make_row
-from nanoclaw.gateway.budget import Reservation, Spent
 from nanoclaw.gateway.ledger_file import LedgerError, Value, open_ledger
 from nanoclaw.gateway.ledger_read import LedgerReader
+from nanoclaw.gateway.spending import Reservation, Spent
 
 BATCH = 256
 LAZY_SECONDS = 0.005

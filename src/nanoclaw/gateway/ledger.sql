@@ -284,25 +284,25 @@ FROM spending WHERE quarter >= :since GROUP BY folder, charge;
 
 -- name: list_spending_by_group
 -- What was spent since a quarter of an hour, by agent group.
-SELECT agent_group || ' ' || folder, sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens),
+SELECT agent_group, folder, sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens),
        sum(cache_read_tokens), sum(cache_write_tokens), sum(cost_micros)
-FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY sum(cost_micros) DESC, 1;
+FROM spending WHERE quarter >= :since GROUP BY 1, 2 ORDER BY sum(cost_micros) DESC, 1;
 
 -- name: list_spending_by_charge
 -- The same by who pays: a person, a sender nobody knows, or a task.
-SELECT charge, sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
+SELECT charge, '', sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
        sum(cache_write_tokens), sum(cost_micros)
 FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY sum(cost_micros) DESC, 1;
 
 -- name: list_spending_by_model
 -- The same by model; what the rehearsal model answered stands under its name.
-SELECT iif(host = 'rehearsal', 'rehearsal', model), sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens),
+SELECT iif(host = 'rehearsal', 'rehearsal', model), '', sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens),
        sum(cache_read_tokens), sum(cache_write_tokens), sum(cost_micros)
 FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY sum(cost_micros) DESC, 1;
 
 -- name: list_spending_by_quarter
 -- The same by quarter of an hour, from which days of any time zone are made.
-SELECT quarter, sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
+SELECT quarter, '', sum(calls), sum(estimated), sum(input_tokens), sum(output_tokens), sum(cache_read_tokens),
        sum(cache_write_tokens), sum(cost_micros)
 FROM spending WHERE quarter >= :since GROUP BY 1 ORDER BY 1;
 

@@ -21,7 +21,7 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
-from nanoclaw.gateway.budget import Purse
+from nanoclaw.gateway.cashier import Cashier, open_purse
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
@@ -73,10 +73,12 @@ class Gateway:
         self._admins: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         clock = SystemClock()
+        purse = open_purse(ledger, clock)
+        self._cashier = Cashier(ledger, purse, clock)
         self._desk = Desk(
             rules=Rulebook(),
             rates=Rates(clock),
-            purse=Purse(),
+            purse=purse,
             holds=Holds(ledger, self._tell, vault.values, clock, self._limits),
             find_route=self._find_route,
             secret_values=vault.values,
@@ -88,7 +90,14 @@ class Gateway:
             tell=self._tell,
         )
         self._admin_desk = AdminDesk(
-            vault, ledger, clock, arguments.admin_uid, self._describe, self._vault_changed, asyncio.Lock()
+            vault,
+            ledger,
+            clock,
+            arguments.admin_uid,
+            self._describe,
+            self._vault_changed,
+            asyncio.Lock(),
+            self._cashier,
         )
         host = socket.socket(fileno=arguments.control_fd)
         self._host = control.ControlChannel[control.HostMessage](

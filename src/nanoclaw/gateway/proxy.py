@@ -19,7 +19,7 @@ from nanoclaw.errors import Refused
 from nanoclaw.gateway import control, hello, policy
 from nanoclaw.gateway.ask import ask_person
 from nanoclaw.gateway.boxes import Box
-from nanoclaw.gateway.budget import Planned, Reservation
+from nanoclaw.gateway.budget import SPENT, Planned, Reservation
 from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
 from nanoclaw.gateway.holds import Held, Pending
 from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
@@ -162,7 +162,8 @@ class _Connection:
             Planned(box.caller, charge, rule, held, length, target.method, target.path, rehearsed=route.rehearsed)
         )
         if isinstance(reservation, Deny):
-            await self._refuse(target, reservation, 402, "billing_error")
+            status, kind = (402, "billing_error") if reservation.rule == SPENT else (429, "rate_limit_error")
+            await self._refuse(target, reservation, status, kind)
         name, host = ("rehearsal", "rehearsal") if route.rehearsed else (rule.name, target.host)
         entry = Entry(
             Event.ALLOWED, box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name

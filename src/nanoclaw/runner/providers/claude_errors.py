@@ -7,6 +7,7 @@ from nanoclaw.runner.providers.base import Failure
 TOO_LONG = ("prompt is too long", "context limit", "request_too_large", "maximum context", "input length and")
 NO_CREDIT = ("credit balance", "billing")
 SESSION_GONE = ("no conversation found", "session not found", "enoent")
+BUDGET = "The budget of "  # how the gateway begins what it says of a budget that is spent (gateway/spending.py)
 KEPT_CHARACTERS = 300
 
 
@@ -20,6 +21,8 @@ def decide_failure(status: int | None, message: str, covers: tuple[str, ...]) ->
             "If that fails too, CLAUDE.local.md in the group's folder has grown too long: shorten it."
         )
         return Failure(words, retryable=False, covers=covers, forget=True)
+    if status == 402 and BUDGET in message:
+        return Failure(BUDGET + message.partition(BUDGET)[2], retryable=False, covers=covers)
     if any(mark in lowered for mark in NO_CREDIT) or status == 402:
         words = (
             f"The model API says that the account has no credit. Add credit, then send the message again. ({detail})"
