@@ -160,7 +160,15 @@ the only way out of a box
   gateway/redact.py                   Secrets are blotted out of what comes back
   gateway/usage.py                    Tokens are read from an answer while it passes
   gateway/files.py                    The gateway's own small files: read whole, replaced whole
-  gateway/vault.py                    The secrets at rest: AES-256-GCM under a data key, that under a key file
+  gateway/secret.py                   A value that prints as ***
+  gateway/vault_file.py               What lies in vault.json, its versions, and what each ciphertext is bound to
+  gateway/oauth_grant.py              What an OAuth2 secret is made of
+  gateway/presets.py                  Services whose secrets are kept by name alone: where they may go, and how
+  gateway/new_secret.py               What the operator wants kept, checked before it is
+  gateway/wire_form.py                How a secret's value is written into a call, and what must never come back
+  gateway/protection.py               What the data key is encrypted with: a key file, or a passphrase by scrypt
+  gateway/envelope.py                 AES-256-GCM around each thing in the vault's file
+  gateway/vault.py                    The secrets at rest, and what of them is in use
   gateway/ledger.py                   What was refused, allowed and used, chained by hash
   gateway/audit_row.py                A row of the audit and the hash that chains it
   gateway/ledger_file.py              The ledger's file: opened, brought to the present schema

@@ -83,6 +83,7 @@ class Bench:
 @contextlib.asynccontextmanager
 async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | None = None) -> AsyncIterator[Bench]:
     vault = Vault(directory)
+    vault.load()
     vault.put("anthropic", KEY, (), 1)
     ledger = Ledger(directory / "ledger.db", SystemClock())
     ledger.open()

@@ -255,6 +255,7 @@ async def test_a_gateway_that_may_not_start_says_why_in_plain_words(tmp_path: Pa
     directory = tmp_path / "gateway"
     directory.mkdir()
     vault = Vault(directory)
+    vault.load()
     vault.put("anthropic", KEY, (), 1)
     (directory / "vault.key").chmod(0o644)
     with pytest.raises(BaseExceptionGroup) as raised:

@@ -1,7 +1,7 @@
 """What is taken off an agent's headers and what is put on: the real key, only for the host it is bound to.
 
-In: the agent's headers, an `Allow`, the secret. Out: the headers that go upstream. Never: lets a credential of the
-agent's pass, or puts a secret on for a host that it is not pinned to (checked here again, not only when it was set).
+In: the agent's headers and path, the secret. Out: the headers and path that go upstream. Never: lets a credential of
+the agent's pass, or puts a secret on for a host that it is not pinned to (checked again here, not only when it is set).
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from nanoclaw.errors import Refused
-from nanoclaw.gateway.vault import Kind, Secret, StoredSecret
+from nanoclaw.gateway.secret import Secret
+from nanoclaw.gateway.vault_file import Kind, StoredSecret
+from nanoclaw.gateway.wire_form import put_parameter, put_segment, write_basic
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -70,20 +72,42 @@ def upstream_headers(stripped: Headers, authority: str, length: int | None) -> H
     return [(b"host", authority.encode("ascii")), *stripped, (b"accept-encoding", b"identity"), framing]
 
 
-def inject(headers: Headers, stored: StoredSecret, secret: Secret, host: str) -> Headers:
-    """Return `headers` with the secret put on; raises Refused for a host that it is not pinned to."""
+def inject(headers: Headers, path: str, stored: StoredSecret, secret: Secret, host: str) -> tuple[Headers, str]:
+    """Return headers and path (query included) with the secret put on, in place of what the agent put there.
+
+    Raises Refused for a host that it is not pinned to, and where no way is known. Of kind oauth2 `secret` is the access
+    token (oauth.py).
+    """
     if host not in stored.hosts:
-        raise Refused(f"The secret {stored.name} may not be sent to {host}; it is bound to {', '.join(stored.hosts)}.")
-    value = secret.reveal().encode("ascii")
-    match stored.kind:
+        bound = ", ".join(stored.hosts) or "no host"
+        raise Refused(f"The secret {stored.name} may not be sent to {host}; it is bound to {bound}.")
+    way = stored.find_way(host, path)
+    value = secret.reveal()
+    match way.kind:
         case Kind.ANTHROPIC_KEY:
-            return [*headers, (b"x-api-key", value)]
+            return _put(headers, b"x-api-key", value), path
         case Kind.ANTHROPIC_OAUTH:
-            return [*_with_beta(headers), (b"authorization", b"Bearer " + value)]
-        case Kind.GENERIC:
-            raise Refused(f"No rule says how the secret {stored.name} is sent.")
+            return _put(_with_beta(headers), b"authorization", f"Bearer {value}"), path
+        case Kind.BEARER | Kind.OAUTH2:
+            return _put(headers, b"authorization", f"Bearer {value}"), path
+        case Kind.BASIC:
+            return _put(headers, b"authorization", f"Basic {write_basic(way.field, value)}"), path
+        case Kind.HEADER:
+            return _put(headers, way.field.encode("ascii"), value), path
+        case Kind.QUERY:
+            return headers, put_parameter(path, way.field, value)
+        case Kind.PATH:
+            return headers, put_segment(path, way.field, value)
+        case Kind.CHANNEL | Kind.GENERIC:
+            raise Refused(f"Nothing says how the secret {stored.name} is sent. Set it again with a --kind.")
         case _:
-            assert_never(stored.kind)
+            assert_never(way.kind)
+
+
+def _put(headers: Headers, name: bytes, value: str) -> Headers:
+    """Return headers with one of that name, and no other credential."""
+    others = [(known, given) for known, given in headers if known != name and known not in CREDENTIALS]
+    return [*others, (name, value.encode("ascii"))]
 
 
 def _with_beta(headers: Headers) -> Headers:

@@ -35,6 +35,7 @@ NO_MODEL = Deny(
     "key", "No model key is set and the rehearsal model is not running. Set a key with `nanoclaw vault set anthropic`."
 )
 
+UNENCRYPTED = Deny("vault", "A secret is never sent over plain http. Call the address with https.")
 HELD_BYTES = 1024 * 1024
 TOO_LARGE_TO_ASK = Deny("size", "The request is larger than 1 MiB, the most about which a person can be asked.")
 
@@ -153,7 +154,8 @@ class _Connection:
         await self._stop_leak(target, "head", scanner.find_in_head(target, headers))
         if (closed := await desk.pool.judge(route.endpoint, desk.limits.connect_seconds)) is not None:
             await self._refuse(target, closed)
-        headers = await self._inject(target, upstream_headers(headers, route.endpoint.authority, length), route)
+        headers = upstream_headers(headers, route.endpoint.authority, length)
+        headers, path = await self._inject(target, headers, may.path, route)
         held = b""
         if isinstance(may, Ask) or desk.purse.wants_body(box.caller, charge):
             held = await self._hold_body(target, scanner, whole=isinstance(may, Ask))
@@ -173,7 +175,7 @@ class _Connection:
         except BaseException:  # boundary: whatever ends a call before it is made frees what was reserved for it
             desk.purse.settle(reservation, Usage())
             raise
-        head = h11.Request(method=request.method, target=may.path, headers=headers)
+        head = h11.Request(method=request.method, target=path, headers=headers)
         call = Call(number, entry, rule, route, head, held, scanner, reservation, started_at)
         try:
             await exchange(desk, self._line, call)
@@ -182,12 +184,14 @@ class _Connection:
                 await self._refuse(target, call.leak)
             raise
 
-    async def _inject(self, target: Target, headers: Headers, route: Route) -> Headers:
-        """Return the headers with the secret of the route put on."""
+    async def _inject(self, target: Target, headers: Headers, path: str, route: Route) -> tuple[Headers, str]:
+        """Return headers and path with the secret of the route put on."""
         if route.secret is None:
-            return headers
+            return headers, path
+        if not target.tls:
+            await self._refuse(target, UNENCRYPTED)
         try:
-            return inject(headers, *route.secret, target.host)
+            return inject(headers, path, *route.secret, target.host)
         except Refused as refused:
             await self._refuse(target, Deny("vault", refused.reason))
 

@@ -1,253 +1,248 @@
-"""The secrets at rest: vault.json, one AES-256-GCM ciphertext a secret under a data key, that under a key file.
+"""The secrets at rest: one AES-256-GCM ciphertext each under a data key, that under a key file or a passphrase.
 
-In: names, values and hosts from the operator. Out: `Secret`s, for inject.py and redact.py alone.
+In: names, values and hosts from the operator. Out: `Secret`s, for inject.py, redaction, OAuth and the host's channels.
 Writes: vault.json and vault.key in the gateway's directory (0600), whole, synced, renamed.
-Never: shows a value (`Secret` prints ***), reads a key file that others can read, or guesses at a damaged file.
-Fails: OperatorError in plain words.
+Never: shows a value (`Secret` prints ***), reads a key file that others can read, guesses at a damaged file, or serves
+anything while it is locked. Fails: OperatorError in plain words.
 
-The additional data of each ciphertext is name|kind|hosts|version, so a secret cannot be given other hosts by editing
-the file. In key-file mode this protects backups and copies of vault.json, not a machine whose root is hostile.
+Each ciphertext is bound to all that is said about its secret, so none can be given other hosts, or to the host, by
+editing the file. In key-file mode this protects backups and copies of vault.json, not a machine whose root is hostile.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
-import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from nanoclaw.errors import OperatorError
+from nanoclaw.gateway import envelope
 from nanoclaw.gateway.files import read_whole, write_whole
-from nanoclaw.gateway.policy import MODEL_SECRET
-from nanoclaw.gateway.target import MODEL_HOST
-
-VERSION = 1
-KEY_BYTES = 32
-NONCE_BYTES = 12
-SECRET_MIN = 8  # shorter ones would blot out ordinary words when answers are redacted
-SECRET_MAX = 8192
-VAULT_FILE, KEY_FILE = "gateway/vault.json", "gateway/vault.key"  # as a person finds them in the home
-HOME = "NanoClaw's home (~/.nanoclaw unless you chose another)"
-MEND = (
-    f"Restore it from a backup, or move {VAULT_FILE} and {KEY_FILE} in {HOME} away and set your keys again with "
-    "`nanoclaw vault set anthropic`."
+from nanoclaw.gateway.new_secret import Wishes, check_new, check_value
+from nanoclaw.gateway.protection import KEY_BYTES, SCRYPT_N, KeyFile, derive_key, new_wrapping
+from nanoclaw.gateway.secret import Secret
+from nanoclaw.gateway.vault_file import (
+    VERSION,
+    Kind,
+    Protection,
+    StoredSecret,
+    VaultFile,
+    WrappedKey,
+    Wrapping,
+    parse_file,
+    write_file,
 )
-DATA_KEY_AAD = b"nanoclaw vault data key|1"
+from nanoclaw.gateway.wire_form import wire_forms
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+")
-_VALUE = re.compile(r"[\x21-\x7e]+")
+__all__ = ["Kind", "Secret", "StoredSecret", "Vault", "VaultLocked", "WrongPassphrase"]
 
-
-class Kind(StrEnum):
-    """What a secret is, which says how it is sent."""
-
-    ANTHROPIC_KEY = "anthropic-key"
-    ANTHROPIC_OAUTH = "anthropic-oauth"
-    GENERIC = "generic"
+LOCKED = "The vault is locked: `nanoclaw vault unlock`"
 
 
-class Secret:
-    """A value that prints as ***."""
+class VaultLocked(OperatorError):
+    """Nothing can be used or changed before the passphrase is given."""
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the value, for injection and redaction alone."""
-        return self._value
-
-    def __repr__(self) -> str:
-        """Hide the value."""
-        return "***"
-
-    def __reduce__(self) -> str:
-        """Refuse to be pickled or copied."""
-        raise TypeError("a secret is not serialised")
+    def __init__(self) -> None:
+        super().__init__(LOCKED)
 
 
-class WrappedKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The data key, encrypted by the key file's."""
+class WrongPassphrase(OperatorError):
+    """The passphrase does not open this vault."""
 
-    nonce: bytes
-    data: bytes
-
-
-class StoredSecret(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A secret as it lies in the file. `set_at` in epoch milliseconds."""
-
-    name: str
-    kind: Kind
-    hosts: tuple[str, ...]
-    set_at: int
-    nonce: bytes
-    data: bytes
-
-
-class VaultFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """vault.json of version 1."""
-
-    version: int
-    data_key: WrappedKey
-    secrets: tuple[StoredSecret, ...]
-
-
-class _Versioned(msgspec.Struct):
-    """Any version of vault.json."""
-
-    version: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """A secret and its value."""
-
-    stored: StoredSecret
-    secret: Secret
+    def __init__(self) -> None:
+        super().__init__("That is not the vault's passphrase; nothing was changed.")
 
 
 class Vault:
-    """The open vault; one process at a time (main.py holds the lock)."""
+    """The vault; one process at a time (main.py holds the lock). `scrypt_n` is what a new passphrase costs."""
 
-    def __init__(self, directory: Path, random: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, directory: Path, scrypt_n: int = SCRYPT_N) -> None:
         self._path = directory / "vault.json"
-        self._key_path = directory / "vault.key"
-        self._random = random
+        self._key_file = KeyFile(directory)
+        self._scrypt_n = scrypt_n
+        self._file = VaultFile(VERSION, WrappedKey(b"", b""))
         self._data_key = b""
-        self._opened: dict[str, _Opened] = {}
+        self._opened: dict[str, tuple[StoredSecret, Secret]] = {}
+        self._retired: dict[bytes, None] = {}  # what was in force since this process began stays redacted
+        self._passing: dict[str, tuple[bytes, ...]] = {}  # access tokens, by the secret that got them
+        self._values: tuple[bytes, ...] = ()
+
+    @property
+    def locked(self) -> bool:
+        """Whether a passphrase is needed first."""
+        return not self._data_key
+
+    @property
+    def protection(self) -> Protection:
+        """What the data key is encrypted with."""
+        return self._file.wrapping.by
 
     def load(self) -> None:
-        """Read and decrypt everything; a directory without vault.json is an empty vault. Raises OperatorError."""
+        """Read everything, decrypt it unless a passphrase is needed; make the keys at the first start."""
         raw = read_whole(self._path)
         if raw is None:
+            self._begin()
             return
-        file = _parse_vault(raw)
-        key = self._read_key_file()
-        self._data_key = _decrypt(key, file.data_key.nonce, file.data_key.data, DATA_KEY_AAD, "data key")
-        for stored in file.secrets:
-            value = _decrypt(self._data_key, stored.nonce, stored.data, _bind(stored), stored.name)
-            self._opened[stored.name] = _Opened(stored, Secret(value.decode("ascii")))
+        self._file = parse_file(raw)
+        if self.protection is Protection.KEYFILE:
+            self._open(self._unwrap_by_file())
 
-    def put(self, name: str, value: str, hosts: Sequence[str], now_ms: int) -> StoredSecret:
+    def unlock(self, passphrase: str) -> None:
+        """Decrypt everything; 0.3 s, not for the loop. Raises WrongPassphrase, OperatorError for a damaged file."""
+        data_key = self.verify(passphrase)
+        if self.locked:
+            self._open(data_key)
+            self._key_file.remove()  # of a change that was cut off
+
+    def verify(self, passphrase: str) -> bytes:
+        """Return the data key that this passphrase opens; 0.3 s. Raises WrongPassphrase."""
+        data_key = None
+        if self.protection is not Protection.KEYFILE:
+            data_key = envelope.unwrap(derive_key(passphrase, self._file.wrapping), self._file)
+        if data_key is None:
+            raise WrongPassphrase
+        return data_key
+
+    def put(
+        self, name: str, value: str, hosts: Sequence[str], now_ms: int, wishes: Wishes | None = None
+    ) -> StoredSecret:
         """Keep a secret, in place of one of that name, and write the file. Raises OperatorError for bad input."""
-        value = value.strip()
-        kind, pinned = _classify(name, value, hosts)
-        self._make_keys()
-        bound = StoredSecret(name, kind, pinned, now_ms, self._random(NONCE_BYTES), b"")
-        data = AESGCM(self._data_key).encrypt(bound.nonce, value.encode("ascii"), _bind(bound))
-        stored = msgspec.structs.replace(bound, data=data)
-        self._write({**self._opened, name: _Opened(stored, Secret(value))})
-        return stored
+        return self._keep(*check_new(name, value, hosts, wishes or Wishes(), now_ms))
+
+    def rotate(self, name: str, value: str, now_ms: int) -> StoredSecret:
+        """Give a secret a new value, with the hosts and kind it has. Raises OperatorError."""
+        draft = msgspec.structs.replace(self._get(name), set_at=now_ms)
+        return self._keep(*check_value(draft, value))
+
+    def renew(self, name: str, known: Secret, value: str) -> None:
+        """Keep what a service gave in place of `known`; without effect when the operator changed it meanwhile."""
+        found = self._opened.get(name)
+        if found is not None and found[1] is known:
+            self._keep(found[0], value)
 
     def remove(self, name: str) -> None:
         """Forget a secret and write the file. Raises OperatorError when there is none of that name."""
-        if name not in self._opened:
-            raise OperatorError(f"There is no secret named {name!r}. `nanoclaw vault list` shows the names.")
-        self._write({known: opened for known, opened in self._opened.items() if known != name})
+        self._get(name)
+        self._write(self._without(name), {known: pair for known, pair in self._opened.items() if known != name})
+
+    def rekey(self, by: Protection, passphrase: str = "") -> None:
+        """Encrypt everything anew, under a new data key and a new key file or this passphrase (0.3 s).
+
+        Killed at any step it leaves a vault that opens: a new key file lies beside the old one until the vault that
+        needs it is in place, and an old one is removed after. Raises OperatorError.
+        """
+        data_key = self._require()
+        wrapping, key, fresh = Wrapping(), os.urandom(KEY_BYTES), os.urandom(KEY_BYTES)
+        if by is Protection.KEYFILE:
+            self._key_file.propose(key)
+        else:
+            wrapping = new_wrapping(by, passphrase, self._scrypt_n)
+            key = derive_key(passphrase, wrapping)
+        file = envelope.reencrypt(self._file, data_key, fresh, wrapping, key)
+        self._write_file(file)
+        self._data_key = fresh
+        self._opened = {stored.name: (stored, self._opened[stored.name][1]) for stored in file.secrets}
+        if by is Protection.KEYFILE:
+            self._key_file.adopt()
+        else:
+            self._key_file.remove()
+
+    def seal(self, name: str, data: bytes) -> None:
+        """Keep something of the gateway's own, which no list shows. Raises OperatorError."""
+        fresh = envelope.seal(self._require(), name, data)
+        others = tuple(sealed for sealed in self._file.sealed if sealed.name != name)
+        self._write_file(msgspec.structs.replace(self._file, sealed=(*others, fresh)))
+
+    def unseal(self, name: str) -> bytes | None:
+        """Return what was sealed under a name, None when nothing was. Raises VaultLocked, OperatorError for damage."""
+        data_key = self._require()
+        return next((envelope.unseal(data_key, sealed) for sealed in self._file.sealed if sealed.name == name), None)
 
     def find(self, name: str) -> tuple[StoredSecret, Secret] | None:
-        """Return a secret with its value, None when there is none."""
-        opened = self._opened.get(name)
-        return (opened.stored, opened.secret) if opened else None
+        """Return a secret with its value, None when there is none, and for every name while it is locked."""
+        return self._opened.get(name)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is a secret of that name; also known while it is locked."""
+        return any(stored.name == name for stored in self._file.secrets)
 
     def list_stored(self) -> list[StoredSecret]:
-        """Return what may be shown of every secret, by name."""
-        return [self._opened[name].stored for name in sorted(self._opened)]
+        """Return what may be shown of every secret, by name; also while it is locked."""
+        return sorted(self._file.secrets, key=lambda stored: stored.name)
 
     def values(self) -> tuple[bytes, ...]:
-        """Return every value, for redaction."""
-        return tuple(opened.secret.reveal().encode("ascii") for opened in self._opened.values())
+        """Return all that is redacted, also values of before: the same tuple until something changes."""
+        return self._values
 
-    def _write(self, opened: dict[str, _Opened]) -> None:
-        """Write the whole file, then believe it."""
-        nonce = self._random(NONCE_BYTES)
-        wrapped = AESGCM(self._read_key_file()).encrypt(nonce, self._data_key, DATA_KEY_AAD)
-        stored = tuple(opened[name].stored for name in sorted(opened))
-        file = VaultFile(VERSION, WrappedKey(nonce, wrapped), stored)
-        write_whole(self._path, msgspec.json.format(msgspec.json.encode(file), indent=1) + b"\n")
+    def note_passing(self, name: str, tokens: Sequence[str]) -> None:
+        """Redact these access tokens from now on, in place of earlier ones of this secret."""
+        self._passing[name] = tuple(token.encode("ascii") for token in tokens)
+        self._values = self._gather(self._opened)
+
+    def _begin(self) -> None:
+        """Make the keys and an empty vault; a key file that a cut-off start left is used."""
+        key = self._key_file.find() or self._key_file.write(os.urandom(KEY_BYTES))
+        fresh = os.urandom(KEY_BYTES)
+        self._write_file(VaultFile(VERSION, envelope.wrap(key, fresh, Wrapping())))
+        self._data_key = fresh
+
+    def _unwrap_by_file(self) -> bytes:
+        """Return the data key; after a change of keys that was cut off, by the key file beside the old one."""
+        following = self._key_file.find_next()
+        if following is not None and (data_key := envelope.unwrap(following, self._file)) is not None:
+            self._key_file.adopt()
+            return data_key
+        if (data_key := envelope.unwrap(self._key_file.read(), self._file)) is None:
+            raise envelope.damaged("data key")
+        self._key_file.discard_next()
+        return data_key
+
+    def _open(self, data_key: bytes) -> None:
+        """Decrypt every secret; a file of version 1 becomes one of this version, written at the next change."""
+        file = self._file
+        opened = {s.name: (s, envelope.decrypt(data_key, s, file.version)) for s in file.secrets}
+        if file.version != VERSION:
+            self._file = envelope.reencrypt(file, data_key, data_key, Wrapping(), self._key_file.read())
+        self._data_key = data_key
+        self._values = self._gather(opened)
         self._opened = opened
 
-    def _make_keys(self) -> None:
-        if self._data_key:
-            return
-        if not self._key_path.exists():
-            write_whole(self._key_path, self._random(KEY_BYTES).hex().encode("ascii") + b"\n")
-        self._data_key = self._random(KEY_BYTES)
+    def _require(self) -> bytes:
+        """Return the data key. Raises VaultLocked."""
+        if self.locked:
+            raise VaultLocked
+        return self._data_key
 
-    def _read_key_file(self) -> bytes:
-        raw = read_whole(self._key_path)
-        if raw is None:
-            raise OperatorError(f"The vault's key file {KEY_FILE} is missing. {MEND}")
-        if stat.S_IMODE(self._key_path.stat().st_mode) & 0o077:
-            raise OperatorError(
-                f"Others can read the vault's key file {KEY_FILE}, so it is not used. Run `chmod 600 {KEY_FILE}` in "
-                f"{HOME}, and set your keys anew if this machine is shared."
-            )
-        with contextlib.suppress(ValueError):
-            key = bytes.fromhex(raw.decode("ascii"))
-            if len(key) == KEY_BYTES:
-                return key
-        raise OperatorError(f"The vault's key file {KEY_FILE} is damaged. {MEND}")
+    def _get(self, name: str) -> StoredSecret:
+        self._require()
+        if (found := next((stored for stored in self._file.secrets if stored.name == name), None)) is None:
+            raise OperatorError("There is no secret of that name. `nanoclaw vault list` shows the names.")
+        return found
 
+    def _without(self, name: str) -> tuple[StoredSecret, ...]:
+        return tuple(stored for stored in self._file.secrets if stored.name != name)
 
-def _classify(name: str, value: str, hosts: Sequence[str]) -> tuple[Kind, tuple[str, ...]]:
-    """Return the kind of a secret and the hosts it is bound to; raises OperatorError naming what is wrong."""
-    if not _NAME.fullmatch(name):
-        raise OperatorError(
-            f"{name[:64]!r} is no name for a secret: use small letters, digits, - and _, a letter first, at most 64."
-        )
-    if not SECRET_MIN <= len(value) <= SECRET_MAX or not _VALUE.fullmatch(value):
-        raise OperatorError(
-            f"The value for {name!r} is not usable: it must be {SECRET_MIN} to {SECRET_MAX} printable ASCII characters "
-            "without spaces or line breaks."
-        )
-    if name == MODEL_SECRET:
-        if hosts and tuple(hosts) != (MODEL_HOST,):
-            raise OperatorError(f"The secret {MODEL_SECRET!r} is bound to {MODEL_HOST}; leave --host out.")
-        if not value.startswith("sk-ant-"):
-            raise OperatorError("This does not look like an Anthropic key: those begin with sk-ant-.")
-        oauth = value.startswith("sk-ant-oat")
-        return (Kind.ANTHROPIC_OAUTH if oauth else Kind.ANTHROPIC_KEY), (MODEL_HOST,)
-    if not hosts:
-        raise OperatorError(f"Say where the secret {name!r} may be sent: --host HOST, at least one.")
-    for host in hosts:
-        if not _HOST.fullmatch(host):
-            raise OperatorError(f"{host[:64]!r} is no host name: write it in small letters, without scheme or port.")
-    return Kind.GENERIC, tuple(hosts)
+    def _keep(self, draft: StoredSecret, value: str) -> StoredSecret:
+        stored = envelope.encrypt(self._require(), draft, value)
+        self._write((*self._without(stored.name), stored), {**self._opened, stored.name: (stored, Secret(value))})
+        return stored
 
+    def _write(self, secrets: tuple[StoredSecret, ...], opened: dict[str, tuple[StoredSecret, Secret]]) -> None:
+        """Write the file, then believe it: what is used is redacted first, a secret and its hosts change together."""
+        self._write_file(msgspec.structs.replace(self._file, secrets=secrets))
+        for name, before in self._opened.items():
+            if opened.get(name) is not before:
+                self._retired.update(dict.fromkeys(wire_forms(*before)))
+        self._values = self._gather(opened)
+        self._opened = opened
 
-def _bind(stored: StoredSecret) -> bytes:
-    """Return what a ciphertext is bound to."""
-    return "|".join((stored.name, stored.kind, ",".join(stored.hosts), str(VERSION))).encode("ascii", "replace")
+    def _write_file(self, file: VaultFile) -> None:
+        write_whole(self._path, write_file(file))
+        self._file = file
 
-
-def _parse_vault(raw: bytes) -> VaultFile:
-    try:
-        version = msgspec.json.decode(raw, type=_Versioned).version
-        if version > VERSION:
-            raise OperatorError(
-                f"{VAULT_FILE} was written by a newer NanoClaw (version {version}, this one knows {VERSION}). "
-                "Update NanoClaw."
-            )
-        return msgspec.json.decode(raw, type=VaultFile)
-    except msgspec.DecodeError as error:
-        raise OperatorError(f"{VAULT_FILE} is damaged or cut short ({error}). {MEND}") from None
-
-
-def _decrypt(key: bytes, nonce: bytes, data: bytes, bound: bytes, what: str) -> bytes:
-    try:
-        return AESGCM(key).decrypt(nonce, data, bound)
-    except (InvalidTag, ValueError):
-        raise OperatorError(
-            f"{VAULT_FILE} cannot be decrypted ({what}): it or its key file was changed. {MEND}"
-        ) from None
+    def _gather(self, opened: dict[str, tuple[StoredSecret, Secret]]) -> tuple[bytes, ...]:
+        forms = [form for pair in opened.values() for form in wire_forms(*pair)]
+        passing = [token for tokens in self._passing.values() for token in tokens]
+        return tuple(dict.fromkeys((*forms, *passing, *self._retired)))
