@@ -186,10 +186,10 @@ async def test_the_operator_lists_and_removes_secrets_and_never_sees_a_value(gat
     lines = await gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])
     assert [(line.name, line.kind) for line in lines] == [  # type: ignore[attr-defined]
         ("anthropic", "anthropic-key"),
-        ("github", "generic"),
+        ("github", "bearer"),
     ]
     assert KEY not in repr(lines)
-    with pytest.raises(OperatorError, match="There is no secret named 'nothing'"):
+    with pytest.raises(OperatorError, match="There is no secret of that name"):
         await gateway.ask(admin_words.VaultRemove("nothing"), bool)
     with pytest.raises(OperatorError, match="sk-ant-"):
         await gateway.set_key("no-anthropic-key")
