@@ -49,9 +49,10 @@ def show(figures: Sequence[Figure]) -> None:
     width = max(len(figure.name) for figure in figures)
     print(f"{'figure':<{width}}  {'measured':>10}  {'budget':>10}")
     for figure in figures:
-        budget = "" if figure.budget is None else f"{figure.budget:.0f} {figure.unit}"
+        digits = 0 if figure.budget is None or figure.budget >= 10 else 2
+        budget = "" if figure.budget is None else f"{figure.budget:.{digits}f} {figure.unit}"
         verdict = "" if figure.budget is None else "  ok" if figure.passed else "  OVER"
-        measured = f"{figure.value:.1f} {figure.unit}"
+        measured = f"{figure.value:.{2 if abs(figure.value) < 10 else 1}f} {figure.unit}"
         print(f"{figure.name:<{width}}  {measured:>10}  {budget:>10}{verdict}  {figure.note}".rstrip())
 
 

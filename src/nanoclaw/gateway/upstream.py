@@ -28,7 +28,7 @@ from nanoclaw.gateway.policy import Deny
 
 READ_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
-IDLE_MAX = 32  # a host
+IDLE_MAX = 64  # a host: as many as one box may have in use, so that none is opened anew while all are busy
 IDLE_SECONDS = 60.0
 EYEBALLS_SECONDS = 0.25  # RFC 8305: what the next address waits while one is tried
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -121,6 +121,7 @@ class UpstreamConnection:
         self._protocol = protocol
         self._read_bytes = 0
         self._ended = False
+        self._unsent = b""  # a head: one write (and TLS record) with the first piece of the body, or the end
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_BYTES)
 
     @property
@@ -141,9 +142,10 @@ class UpstreamConnection:
         )
 
     async def send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        """Send one event and wait while the other side is slow. Raises ConnectionError."""
-        data = self._http.send(event)
-        if data:
+        """Send one event, a head with what follows it, and wait while the other side is slow. Raises ConnectionError."""
+        self._unsent += self._http.send(event) or b""
+        if self._unsent and not isinstance(event, h11.Request):
+            data, self._unsent = self._unsent, b""
             self._writer.write(data)
             await self._writer.drain()
 
