@@ -35,6 +35,7 @@ class LiveHost:
     settings: dict[str, str | float] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     chats: list[Chat] = field(default_factory=list)
+    within: tuple[str, ...] = ()  # what the host is started through, such as `unshare`
 
     def start(self, crash_at: str = "", env: dict[str, str] | None = None) -> LiveHost:
         """Start the host and wait until it serves its terminal (or has died, when a crash point was given)."""
@@ -47,7 +48,7 @@ class LiveHost:
         self.socket_path.unlink(missing_ok=True)
         with log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "nanoclaw.cli.main", "up"],
+                [*self.within, sys.executable, "-m", "nanoclaw.cli.main", "up"],
                 env=environment | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

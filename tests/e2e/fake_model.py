@@ -11,6 +11,7 @@ import html
 import http.server
 import json
 import re
+import ssl
 import threading
 import time
 from typing import Any
@@ -21,7 +22,7 @@ DIRECTIVE = re.compile(r"\[\[(\w+) ?(.*?)\]\]", re.DOTALL)
 class FakeModel:
     """Serves on a free loopback port until `close`; keeps every request body."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         model = self
@@ -49,6 +50,9 @@ class FakeModel:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        if context is not None:
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+            self.url = f"https://localhost:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
 

@@ -142,7 +142,7 @@ class UpstreamConnection:
         )
 
     async def send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
-        """Send one event, a head with what follows it, and wait while the other side is slow. Raises ConnectionError."""
+        """Send one event, a head with what follows it; waits while the other side is slow. Raises ConnectionError."""
         self._unsent += self._http.send(event) or b""
         if self._unsent and not isinstance(event, h11.Request):
             data, self._unsent = self._unsent, b""

@@ -1,0 +1,129 @@
+"""The real CLI with a worthless key, a model behind TLS that answers to the real one alone, which no box ever has."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.search import INSIDE, holds, list_family
+from tests.e2e.strict_model import StrictModel
+from tests.flow.certificates import Authority, make_authority
+from tests.live import Chat, LiveHost, wait_until
+
+KEY = "sk-ant-api03-THE-REAL-KEY-0123456789"
+HALVES = (KEY[:20], KEY[20:])
+PLACEHOLDER = b"sk-ant-placeholder"
+BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+CLI = "env -u CLAUDECODE ANTHROPIC_API_KEY=sk-ant-placeholder ANTHROPIC_BASE_URL=https://api.anthropic.com timeout 90"
+CLI += " /opt/agent/claude -p --setting-sources= --model claude-sonnet-4-5"
+
+pytestmark = [
+    pytest.mark.ci,  # a CLI inside the CLI and every page of its memory: half a minute
+    pytest.mark.skipif(
+        os.geteuid() != 0 or shutil.which("unshare") is None or not BUNDLE.exists(),
+        reason="needs root, unshare and Debian's CA bundle: the host trusts a test's authority in its own namespace",
+    ),
+]
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return make_authority(tmp_path / "authority")
+
+
+@pytest.fixture
+def model(authority: Authority) -> Iterator[StrictModel]:
+    fake = StrictModel(authority.server("localhost"), KEY)
+    try:
+        yield fake
+    finally:
+        fake.close()
+
+
+@pytest.fixture
+def keyed(host: LiveHost, model: StrictModel, authority: Authority, tmp_path: Path) -> LiveHost:
+    """A host whose gateway trusts the model's certificate and has the real key in its vault."""
+    bundle = tmp_path / "bundle.crt"
+    bundle.write_bytes(BUNDLE.read_bytes() + authority.path.read_bytes())
+    bind = 'mount --bind "$0" ' + str(BUNDLE) + ' && exec "$@"'
+    host.within = ("unshare", "--mount", "sh", "-c", bind, str(bundle))
+    host.settings = {"model_upstream": model.url}
+    host.start()
+    command = [sys.executable, "-m", "nanoclaw.cli.main", "vault", "set", "anthropic"]
+    environment = {"PATH": os.environ["PATH"], "NANOCLAW_HOME": str(host.home)}
+    subprocess.run(command, env=environment, input=KEY, text=True, timeout=30, check=True, stdout=subprocess.DEVNULL)
+    return host
+
+
+def bash(command: str) -> str:
+    """The words that make the model call the tool Bash."""
+    return f"[[tool Bash {json.dumps({'command': command, 'timeout': 110000})}]]"
+
+
+def test_the_cli_is_answered_by_its_base_url(keyed: LiveHost, model: StrictModel) -> None:
+    assert ">hello<" in Chat(keyed).ask("hello", "one")
+    assert {headers.get("x-api-key") for headers in model.headers} == {KEY}
+    assert model.sent_away == 0
+
+
+def test_the_cli_is_answered_through_connect_to_the_model_api_itself(keyed: LiveHost, model: StrictModel) -> None:
+    said = Chat(keyed).ask(bash(f"{CLI} 'an inner question' </dev/null"), "one", 120)
+    assert "heard: an inner question" in said
+    assert any("an inner question" in json.dumps(body) for body in model.requests[1:])
+    assert {headers.get("x-api-key") for headers in model.headers} == {KEY}
+    assert model.sent_away == 0
+
+
+def test_without_the_gateways_certificate_the_cli_trusts_nobody(keyed: LiveHost, model: StrictModel) -> None:
+    unset = "env -u NODE_EXTRA_CA_CERTS -u SSL_CERT_FILE NODE_TLS_REJECT_UNAUTHORIZED=1 CLAUDE_CODE_MAX_RETRIES=0"
+    said = Chat(keyed).ask(bash(f"{unset} {CLI} 'a question to nobody' </dev/null; echo ended"), "one", 120)
+    assert "ended" in said
+    assert not any("a question to nobody" in prompt for prompt in answered(model))
+
+
+def answered(model: StrictModel) -> list[str]:
+    """The requests that a CLI inside the CLI made: they have no tools of ours."""
+    return [json.dumps(body) for body in model.requests if "mcp__nanoclaw" not in json.dumps(body)]
+
+
+def test_the_real_key_is_nowhere_but_in_the_gateway(keyed: LiveHost, model: StrictModel) -> None:
+    workspace = keyed.home / "groups" / "main"
+    chat = Chat(keyed)
+    assert ">hello<" in chat.ask("hello", "one")
+    (workspace / "search.py").write_text(INSIDE)
+    said = chat.ask(bash(f"python3 /workspace/search.py {' '.join(HALVES)}"), "two", 120)
+    assert "searched enough found 0" in said, said
+    assert "searched enough found" in chat.ask(bash("python3 /workspace/search.py sk-ant- placeholder"), "three", 120)
+    chat.say("[[slow 8]] wait", "four")
+    wait_until(lambda: "wait" in json.dumps(model.requests[-1]["messages"][-1]), "a call under way")
+    search_memory(keyed)
+    search_files(keyed)
+    assert KEY not in chat.settle("four", 60)
+
+
+def search_memory(host: LiveHost) -> None:
+    assert host.process is not None
+    (gateway,) = host.find("nanoclaw.gateway.main")
+    assert holds(gateway, KEY.encode()), "the search finds nothing where there is something"
+    family = [pid for pid in list_family(host.process.pid) if pid != gateway]
+    assert not [pid for pid in family if holds(pid, KEY.encode())]
+    assert [pid for pid in host.find("/opt/agent/claude") if holds(pid, PLACEHOLDER)], "no CLI was searched"
+    for pid in family:
+        for name in ("environ", "cmdline"):
+            assert KEY.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+    limits = {Path(f"/proc/{pid}/limits").read_text().split("Max core file size")[1].split()[0] for pid in family[1:]}
+    assert "0" in limits
+
+
+def search_files(host: LiveHost) -> None:
+    for path in host.home.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            assert KEY.encode() not in path.read_bytes(), path
+    assert KEY not in host.log()
