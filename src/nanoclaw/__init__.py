@@ -137,8 +137,12 @@ the only way out of a box
   gateway/main.py                     The gateway's process: vault, ledger, boxes and turns, until the host is gone
   gateway/parts.py                    Everything that process holds, wired together
   gateway/boxes.py                    Who may call at all: listeners, connections, open turns, and how often
+  gateway/door.py                     Where a connection comes in: HTTP, a tunnel or TLS; TLS ends here
+  gateway/ca.py                       The install's certificate authority: boxes trust it, it signs for allowed hosts
+  gateway/tls.py                      TLS of a box that ends here: contexts and streams
+  gateway/clerk.py                    Writes down what was refused and allowed
   gateway/line.py                     A box's side of one connection, each step bounded in time and size
-  gateway/hello.py                    The server name of a TLS handshake that is refused, for the audit
+  gateway/hello.py                    The server name of a TLS handshake
   gateway/proxy.py                    Every call of a box: parse, judge, write down, then forward or refuse
   gateway/target.py                   What a request asks for, taken apart; refused where it is not written plainly
   gateway/policy.py                   May this call leave the box? Pure rules

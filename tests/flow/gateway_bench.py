@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +15,13 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.boxes import Boxes, Limits
 from nanoclaw.gateway.budget import Purse
+from nanoclaw.gateway.ca import Certificates, make_authority
 from nanoclaw.gateway.cashier import open_purse
+from nanoclaw.gateway.door import serve_connection
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
-from nanoclaw.gateway.policy import Caller
-from nanoclaw.gateway.proxy import serve_connection
+from nanoclaw.gateway.policy import DEFAULT_RULES, Caller, Moment, Rule
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
@@ -37,6 +39,19 @@ SMALL = Limits(
 )
 
 
+class FixedRules(Rulebook):
+    """Rules that are given, for every group."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+
+    def rules_for(self, folder: str) -> tuple[Rule, ...]:
+        return self.rules
+
+    def moment(self) -> Moment | None:
+        return None
+
+
 @dataclass
 class Bench:
     """A proxy in this process with one box in an open turn."""
@@ -48,6 +63,8 @@ class Bench:
     events: list[control.GatewayEvent]
     route: list[Route | None]
     purse: Purse
+    rules: FixedRules
+    certificates: Certificates
     faults: list[Exception] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -68,6 +85,19 @@ class Bench:
         async with self.open() as line, asyncio.timeout(5):
             line.send(data)
             return await line.reader.read()
+
+    def trusting(self) -> ssl.SSLContext:
+        """Return a client's context that trusts the gateway's authority alone."""
+        return ssl.create_default_context(cadata=self.certificates.pem)
+
+    @contextlib.asynccontextmanager
+    async def tunnel(self, host: str, port: int = 443, *, name: str | None = None) -> AsyncIterator[Line]:
+        """Open a tunnel by CONNECT and TLS in it, `name` in place of the host as its server name."""
+        async with self.open() as line, asyncio.timeout(10):
+            line.send(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
+            assert (await line.reply()).status == 200
+            await line.writer.start_tls(self.trusting(), server_hostname=name or host)
+            yield line
 
     def rows(self) -> list[admin_words.AuditLine]:
         return self.ledger.list_newest(100, None)
@@ -111,11 +141,15 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
             Route(Endpoint("127.0.0.1", upstream.port, tls=False, allow_private=True), vault.find("anthropic"))
         ]
         purse = open_purse(ledger, SystemClock())
+        rules = FixedRules(DEFAULT_RULES)
+        certificates = Certificates(SystemClock())
+        certificates.open(make_authority("bench", SystemClock()))
         desk = Desk(
-            rules=Rulebook(),
+            rules=rules,
             rates=Rates(SystemClock()),
             purse=purse,
             holds=Holds(ledger, events.append, vault.values, SystemClock(), limits),
+            certificates=certificates,
             find_route=lambda _rule, _target: route[-1],
             secret_values=vault.values,
             ledger=ledger,
@@ -130,7 +164,8 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         listener = socket.create_server(("127.0.0.1", 0))
         boxes.add(Caller("s1", 1, "main", "main"), [listener])
         boxes.open_turn("s1", 1, "owner")
-        yield Bench(listener.getsockname()[1], upstream, ledger, boxes, events, route, purse, faults)
+        port = listener.getsockname()[1]
+        yield Bench(port, upstream, ledger, boxes, events, route, purse, rules, certificates, faults)
     assert faults == []
 
 

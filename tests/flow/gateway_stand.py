@@ -187,9 +187,15 @@ class Line:
         self.writer.write(raw)
 
     async def call(
-        self, target: str = ROUTE, *, method: str = "POST", headers: str = "", body: bytes = HELLO_BODY
+        self,
+        target: str = ROUTE,
+        *,
+        method: str = "POST",
+        host: str = "127.0.0.1:3128",
+        headers: str = "",
+        body: bytes = HELLO_BODY,
     ) -> Reply:
-        head = f"{method} {target} HTTP/1.1\r\nHost: 127.0.0.1:3128\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         self.send(head.encode("latin-1") + body)
         return await self.reply()
 

@@ -60,14 +60,14 @@ async def test_what_no_rule_allows_is_a_403_that_is_already_in_the_audit(
 
 
 async def test_a_tls_handshake_is_ended_with_an_alert_and_its_host_is_in_the_audit(bench: Bench) -> None:
-    hello = hello_for("api.anthropic.com")
+    hello = hello_for("example.org")
     async with bench.open() as line, asyncio.timeout(5):
         line.send(hello[:100])
         await asyncio.sleep(0.01)
         line.send(hello[100:])
         assert await line.reader.read() == bytes((0x15, 3, 3, 0, 2, 2, 49))
     row = bench.rows()[-1]
-    assert (row.event, row.method, row.host) == ("refused", "TLS", "api.anthropic.com")
+    assert (row.event, row.method, row.host) == ("refused", "TLS", "example.org")
 
 
 async def test_a_tls_handshake_that_stalls_is_ended_too(bench: Bench) -> None:

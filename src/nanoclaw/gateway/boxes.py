@@ -38,6 +38,8 @@ class Limits:
     hold_seconds: float = 100.0  # for a person's word; an agent's shell gives a command two minutes
     holds_of_box: int = 4
     holds_of_all: int = 50
+    handshakes_at_once: int = 100  # the same for TLS that ends here, which costs 2 ms of everybody's time
+    handshakes_per_second: float = 10.0
 
 
 Spawn = Callable[[Coroutine[Any, Any, None]], "asyncio.Task[None]"]
@@ -68,6 +70,7 @@ class Box:
     listeners: list[socket.socket]
     refusals: Pace
     calls: Pace
+    handshakes: Pace
     charge: str | None = None
     turn_opened: asyncio.Event = field(default_factory=asyncio.Event)
     connections: set[asyncio.Task[None]] = field(default_factory=set)
@@ -109,7 +112,8 @@ class Boxes:
         limits = self._limits
         refusals = Pace(limits.refusals_per_second, limits.refusals_at_once)
         calls = Pace(limits.calls_per_second, limits.calls_at_once)
-        box = Box(caller, listeners, refusals, calls)
+        handshakes = Pace(limits.handshakes_per_second, limits.handshakes_at_once)
+        box = Box(caller, listeners, refusals, calls, handshakes)
         self._boxes[caller.session, caller.fence] = box
         for listener in listeners:
             listener.setblocking(False)

@@ -19,6 +19,7 @@ from nanoclaw.clock import Clock
 from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
 from nanoclaw.gateway.budget import Purse, Reservation
+from nanoclaw.gateway.ca import Certificates
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import strip_response
 from nanoclaw.gateway.leaks import LeakScanner
@@ -51,6 +52,7 @@ class Desk:
     rates: Rates
     purse: Purse
     holds: Holds
+    certificates: Certificates
     find_route: Callable[[Rule, Target], Route | None]
     secret_values: Callable[[], tuple[bytes, ...]]
     ledger: Ledger

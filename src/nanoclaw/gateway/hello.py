@@ -1,4 +1,4 @@
-"""The server name of a TLS ClientHello, for the audit line of a handshake that is refused; nothing is answered.
+"""The server name of a TLS ClientHello, by which a handshake is judged before TLS begins.
 
 In: the first bytes of a connection, hostile. Out: the name, or None. Sources: RFC 8446 section 4.1.2, RFC 6066 3.
 """

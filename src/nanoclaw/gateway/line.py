@@ -14,8 +14,10 @@ import msgspec
 
 from nanoclaw.gateway.boxes import Limits
 from nanoclaw.gateway.inject import Headers
+from nanoclaw.gateway.tls import Incoming, Outgoing
 
 READ_BYTES = 64 * 1024
+SPOKEN = (b"1.0", b"1.1")
 DRAIN_BYTES = 1024 * 1024
 DRAIN_SECONDS = 2.0
 
@@ -42,9 +44,9 @@ def client_gone() -> Failure:
 class Line:
     """One client connection."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: Limits) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, incoming: Incoming, outgoing: Outgoing, limits: Limits) -> None:
+        self.incoming = incoming
+        self.outgoing = outgoing
         self._limits = limits
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.header_bytes)
         self._begun = False  # a byte of the next head has come
@@ -54,11 +56,11 @@ class Line:
     async def read(self, timeout_seconds: float) -> bytes:
         """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
         async with asyncio.timeout(timeout_seconds):
-            return await self._reader.read(READ_BYTES)
+            return await self.incoming.read(READ_BYTES)
 
     async def watch(self) -> bytes:
         """Return what comes next, whenever that is."""
-        return await self._reader.read(READ_BYTES)
+        return await self.incoming.read(READ_BYTES)
 
     def receive(self, data: bytes) -> None:
         """Give bytes to the parser."""
@@ -67,7 +69,7 @@ class Line:
 
     def write(self, raw: bytes) -> None:
         """Send bytes that are not HTTP."""
-        self._writer.write(raw)
+        self.outgoing.write(raw)
 
     async def next_request(self) -> h11.Request | None:
         """Return the next head, None when the client is done."""
@@ -79,6 +81,8 @@ class Line:
             self.receive(await self.read(self._limits.idle_seconds if deadline is None else deadline - loop.time()))
         if not isinstance(event, h11.Request):
             return None
+        if event.http_version not in SPOKEN:
+            raise h11.RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken", error_status_hint=505)
         self._bodyless = event.method == b"HEAD"
         self._body_ended = False
         return event
@@ -105,20 +109,30 @@ class Line:
             size += len(piece)
         return b"".join(pieces), self._body_ended
 
+    async def ends_here(self) -> bool:
+        """Whether a request without a body is all that has come so far."""
+        return await self.next_body() is None and not self._http.trailing_data[0]
+
+    async def accept_tunnel(self) -> None:
+        """Answer a CONNECT with 200; from then on only `incoming` and `outgoing` are used."""
+        await self._write(self._http.send(h11.Response(status_code=200, headers=[], reason=b"Connection established")))
+
     def go_on(self) -> None:
         """Tell a client that asked whether to send its body (`Expect: 100-continue`) to do so."""
         if self._http.they_are_waiting_for_100_continue:
-            self._writer.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            self.outgoing.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
 
     async def send(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
         """Send and wait while the client is slow. Raises Failure when it went or reads nothing for too long."""
-        data = self._http.send(event)
+        await self._write(self._http.send(event))
+
+    async def _write(self, data: bytes | None) -> None:
         if not data:
             return
-        self._writer.write(data)
+        self.outgoing.write(data)
         try:
             async with asyncio.timeout(self._limits.stall_seconds):
-                await self._writer.drain()
+                await self.outgoing.drain()
         except (OSError, TimeoutError):
             raise client_gone() from None
 
@@ -154,16 +168,16 @@ class Line:
         drained = 0
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
-                await self._writer.drain()
-                self._writer.write_eof()
-                while drained < DRAIN_BYTES and (data := await self._reader.read(READ_BYTES)):
+                await self.outgoing.drain()
+                self.outgoing.write_eof()
+                while drained < DRAIN_BYTES and (data := await self.incoming.read(READ_BYTES)):
                     drained += len(data)
 
     async def _drain_body(self) -> None:
         drained = 0
         while self._http.their_state is h11.SEND_BODY and drained < DRAIN_BYTES:
             if self._http.next_event() is h11.NEED_DATA:
-                data = await self._reader.read(READ_BYTES)
+                data = await self.incoming.read(READ_BYTES)
                 drained += len(data)
                 self.receive(data)
 

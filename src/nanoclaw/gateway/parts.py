@@ -21,12 +21,13 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
+from nanoclaw.gateway.ca import Certificates
 from nanoclaw.gateway.cashier import Cashier, open_purse
+from nanoclaw.gateway.door import serve_connection
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Rule
-from nanoclaw.gateway.proxy import serve_connection
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.target import Target
@@ -75,11 +76,13 @@ class Gateway:
         clock = SystemClock()
         purse = open_purse(ledger, clock)
         self._cashier = Cashier(ledger, purse, clock)
+        self._certificates = Certificates(clock)
         self._desk = Desk(
             rules=Rulebook(),
             rates=Rates(clock),
             purse=purse,
             holds=Holds(ledger, self._tell, vault.values, clock, self._limits),
+            certificates=self._certificates,
             find_route=self._find_route,
             secret_values=vault.values,
             ledger=ledger,

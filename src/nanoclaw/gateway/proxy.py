@@ -1,33 +1,31 @@
 """Every call of a box goes through here: parse, judge, write down, then forward or refuse.
 
-In: an accepted connection and the box it belongs to. Out: the answer of the one host the call was allowed to, or a
-JSON refusal. Writes: the ledger: a refusal before the agent hears it, an allowed call before its first byte upstream.
-Never: passes a credential of the agent's, answers a call no rule allowed, or forwards one that is not written down.
-Fails: a client that misbehaves loses its connection, one that floods is slowed; nothing it does ends another's.
+In: requests on a connection of a box (door.py), bound to one host when they came through a tunnel. Out: the answer of
+the one host the call was allowed to, or a JSON refusal. Writes: the ledger: a refusal before the agent hears it, an
+allowed call before its first byte upstream. Never: passes a credential of the agent's, answers a call no rule allowed,
+or forwards one that is not written down.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 from typing import NoReturn, assert_never
 
 import h11
 
 from nanoclaw.errors import Refused
-from nanoclaw.gateway import control, hello, policy
+from nanoclaw.gateway import policy
 from nanoclaw.gateway.ask import ask_person
+from nanoclaw.gateway.audit_row import Entry, Event
 from nanoclaw.gateway.boxes import Box
 from nanoclaw.gateway.budget import SPENT, Planned, Reservation
+from nanoclaw.gateway.clerk import Clerk
 from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
 from nanoclaw.gateway.holds import Held, Pending
 from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
 from nanoclaw.gateway.leaks import LeakScanner
-from nanoclaw.gateway.ledger import Entry, Event, LedgerError
-from nanoclaw.gateway.line import DRAIN_SECONDS, READ_BYTES, Failure, Line, declared_length, header_value
+from nanoclaw.gateway.line import Failure, Line, declared_length, header_value
 from nanoclaw.gateway.policy import Allow, Ask, Deny, Rule
-from nanoclaw.gateway.target import OWN_NAME, Form, Target, parse_target, shown
+from nanoclaw.gateway.target import OWN_NAME, Authority, Form, Target, parse_target
 from nanoclaw.gateway.usage import Usage
 
 OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls are made while the agent answers.")
@@ -38,59 +36,44 @@ NO_MODEL = Deny(
 UNENCRYPTED = Deny("vault", "A secret is never sent over plain http. Call the address with https.")
 HELD_BYTES = 1024 * 1024
 TOO_LARGE_TO_ASK = Deny("size", "The request is larger than 1 MiB, the most about which a person can be asked.")
+EARLY = Deny("tunnel", "Bytes came before the tunnel was open. Wait for its 200.")
 
 
-async def serve_connection(desk: Desk, box: Box, sock: socket.socket) -> None:
-    """Serve one accepted connection until it ends; a client that goes, stalls or babbles is no error."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=READ_BYTES, loop=loop)
-    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
-    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-    try:
-        line = Line(reader, writer, desk.limits)
-        await _Connection(desk, box, line).run()
-        await line.linger()
-        writer.close()
-    except (OSError, TimeoutError, Failure):
-        transport.abort()  # nothing is owed to a client that went, sent nothing for too long or was broken off
-    finally:
-        if not writer.is_closing():
-            transport.abort()
+class Requests:
+    """The requests of one connection, one after the other; `bound` is the host a tunnel was opened for."""
 
-
-class _Connection:
-    """One client connection, one call after the other."""
-
-    def __init__(self, desk: Desk, box: Box, line: Line) -> None:
+    def __init__(self, desk: Desk, box: Box, line: Line, bound: Authority | None = None) -> None:
         self._desk = desk
         self._box = box
         self._line = line
+        self._bound = bound
+        self._clerk = Clerk(desk.ledger, desk.tell, box)
 
-    async def run(self) -> None:
-        first = await self._line.read(self._desk.limits.idle_seconds)
-        if first[:1] == bytes((hello.HANDSHAKE,)):
-            await self._refuse_tls(first)
-            return
-        self._line.receive(first)
+    async def serve(self) -> Authority | None:
+        """Serve until the connection ends, or until a tunnel is open: then return the host it is for."""
         try:
             while (request := await self._line.next_request()) is not None:
-                await self._serve(request)
-                if not await self._line.start_next():
-                    return
+                tunnel = await self._serve_one(request)
+                if tunnel is not None or not await self._line.start_next():
+                    return tunnel
         except h11.RemoteProtocolError as error:
             await self._refuse_malformed(error)
+        return None
 
-    async def _serve(self, request: h11.Request) -> None:
+    async def _serve_one(self, request: h11.Request) -> Authority | None:
         """Take one request from verdict to answer."""
         target = parse_target(
             request.method.decode("ascii"),
             request.target.decode("latin-1"),
             header_value(list(request.headers), b"host"),
+            self._bound,
         )
         rules = self._desk.rules
-        verdict = policy.decide(target, rules.rules_for(self._box.caller.folder), rules.moment())
+        known = rules.rules_for(self._box.caller.folder)
         try:
+            if target.form is Form.CONNECT:
+                return await self._open_tunnel(request, target, policy.decide_tunnel(target, known))
+            verdict = policy.decide(target, known, rules.moment())
             match verdict:
                 case Allow() | Ask():
                     await self._forward(request, target, verdict)
@@ -100,38 +83,25 @@ class _Connection:
                     assert_never(verdict)
         except Failure as failure:
             await self._line.answer(failure)
+        return None
+
+    async def _open_tunnel(self, request: h11.Request, target: Target, denied: Deny | None) -> Authority:
+        """Answer a CONNECT. Whether a call in it is allowed is judged call by call; some rule could allow one."""
+        if denied is None and (declared_length(request) != 0 or not await self._line.ends_here()):
+            denied = EARLY
+        if denied is not None:
+            await self._refuse(target, denied)
+        await self._line.accept_tunnel()
+        return Authority(target.host, target.port)
 
     async def _refuse(
         self, target: Target, denied: Deny, status: int = 403, kind: str = "permission_error"
     ) -> NoReturn:
         """Write a refusal down, tell the host, then raise what the agent is told."""
-        caller = self._box.caller
-        await self._box.refusals.wait()
-        await self._record(
-            Entry(
-                Event.REFUSED,
-                caller,
-                method=target.method,
-                host=target.host,
-                path=target.path,
-                rule=denied.rule,
-                reason=denied.reason,
-                status=status,
-            )
-        )
-        self._desk.tell(
-            control.CallRefused(
-                session=caller.session,
-                fence=caller.fence,
-                group=caller.group,
-                method=shown(target.method),
-                host=shown(target.host),
-                path=shown(target.path),
-                rule=denied.rule,
-                reason=denied.reason,
-            )
-        )
-        raise Failure(status, kind, denied.reason, denied.id if isinstance(denied, Pending) else "")
+        await self._clerk.refuse(target, denied, status)
+        if isinstance(denied, Pending):
+            raise Failure(status, "approval_pending", denied.reason, denied.id)
+        raise Failure(status, kind, denied.reason)
 
     async def _forward(self, request: h11.Request, target: Target, may: Allow | Ask) -> None:
         """Take a call that a rule is for past every other gate, then make it."""
@@ -219,36 +189,16 @@ class _Connection:
         if isinstance(may, Ask):
             denied = await ask_person(self._desk, self._line, Held(self._box.caller, may.rule, target, held))
             if denied is not None:
-                await self._refuse(
-                    target, denied, kind="approval_pending" if isinstance(denied, Pending) else "permission_error"
-                )
-        return await self._record(entry, reservation)
-
-    async def _record(self, entry: Entry, reservation: Reservation | None = None) -> int:
-        try:
-            return await self._desk.ledger.record(entry, reservation)
-        except LedgerError as error:
-            message = f"{error} Nothing is called while it cannot be written down; see `nanoclaw doctor`."
-            raise Failure(503, "api_error", message) from None
+                await self._refuse(target, denied)
+        return await self._clerk.record(entry, reservation)
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         denied = Deny("http", f"The request is not valid HTTP: {error}.")
-        target = Target(Form.ORIGIN, "", OWN_NAME, "")
+        target = Target(Form.ORIGIN, "", self._bound.host if self._bound else OWN_NAME, "")
         try:
             await self._refuse(target, denied, error.error_status_hint, "invalid_request_error")
         except Failure as failure:
             await self._line.answer(failure)
-
-    async def _refuse_tls(self, first: bytes) -> None:
-        """Write down which host a TLS handshake wanted, then end it with an alert."""
-        data = first
-        with contextlib.suppress(TimeoutError):
-            while not hello.is_complete(data) and (more := await self._line.read(DRAIN_SECONDS)):
-                data += more
-        target = Target(Form.TLS, "TLS", hello.find_server_name(data) or "", "")
-        with contextlib.suppress(Failure):
-            await self._refuse(target, policy.deny_default(target, ()))
-        self._line.write(hello.ACCESS_DENIED)
 
 
 def no_secret(rule: Rule) -> Deny:
