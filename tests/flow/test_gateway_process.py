@@ -77,6 +77,24 @@ async def test_a_call_inside_a_turn_gets_the_real_key_and_streams_back(gateway: 
     assert (finished.input_tokens, finished.output_tokens, finished.model) == (12, 7, "claude-x")
 
 
+async def test_a_killed_gateway_has_the_same_authority_again_and_tunnels_open_with_the_key(gateway: Gateway) -> None:
+    before = gateway.client.outside.ca_pem
+    async with gateway.tunnel("api.anthropic.com") as line:
+        assert (await line.call("/v1/messages", host="api.anthropic.com")).status == 200
+        old = gateway.client.pid
+        assert old is not None
+        os.kill(old, signal.SIGKILL)
+        assert await line.reader.read() == b""
+    await until(lambda: gateway.client.ready.is_set() and gateway.client.pid != old)
+    assert gateway.client.outside.ca_pem == before != ""
+    async with gateway.tunnel("api.anthropic.com") as line:
+        assert (await line.call("/v1/messages", host="api.anthropic.com")).status == 200
+    assert [seen.headers["x-api-key"] for seen in gateway.upstream.seen] == [KEY, KEY]
+    verified = await gateway.ask(admin_words.AuditVerify(), admin_words.Verification)
+    assert isinstance(verified, admin_words.Verification)
+    assert (verified.broken_at, verified.rows >= 3) == (None, True)
+
+
 async def test_a_call_outside_a_turn_is_denied_and_audited(gateway: Gateway) -> None:
     gateway.client.close_turn("s1", 1)
     reply = await gateway.call()

@@ -21,7 +21,7 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
-from nanoclaw.gateway.ca import Certificates
+from nanoclaw.gateway.ca import SEALED_NAME, Certificates, make_authority
 from nanoclaw.gateway.cashier import Cashier, open_purse
 from nanoclaw.gateway.door import serve_connection
 from nanoclaw.gateway.exchange import Desk, Route
@@ -114,7 +114,8 @@ class Gateway:
         admin = socket.socket(fileno=self._arguments.admin_fd)
         admin.setblocking(False)
         loop.add_reader(admin.fileno(), self._accept_admin, admin)
-        self._host.send(control.Ready(self._key_told))
+        self._open_authority()
+        self._host.send(control.Ready(self._key_told, self._certificates.pem))
         self._log.info("gateway.started", pid=os.getpid(), model_key=self._key_told, audit_rows=self._ledger.rows)
         await self._stop.wait()
         loop.remove_reader(admin.fileno())
@@ -165,6 +166,15 @@ class Gateway:
 
     def _has_key(self) -> bool:
         return self._vault.find(policy.MODEL_SECRET) is not None
+
+    def _open_authority(self) -> None:
+        """Sign with this install's authority, made at the first start; without effect while the vault is locked."""
+        if self._vault.locked or self._certificates.pem:
+            return
+        if (sealed := self._vault.unseal(SEALED_NAME)) is None:
+            sealed = make_authority(socket.gethostname(), SystemClock())
+            self._vault.seal(SEALED_NAME, sealed)
+        self._certificates.open(sealed)
 
     def _vault_changed(self) -> None:
         if self._has_key() != self._key_told:
