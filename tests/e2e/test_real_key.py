@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.search import INSIDE, holds, list_family
-from tests.e2e.strict_model import StrictModel
+from tests.e2e.strict_model import NEEDS_ROOT, StrictModel, bash, start_trusting
 from tests.flow.certificates import Authority, make_authority
 from tests.live import Chat, LiveHost, wait_until
 
 KEY = "sk-ant-api03-THE-REAL-KEY-0123456789"
 HALVES = (KEY[:20], KEY[20:])
 PLACEHOLDER = b"sk-ant-placeholder"
-BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 CLI = "env -u CLAUDECODE ANTHROPIC_API_KEY=sk-ant-placeholder ANTHROPIC_BASE_URL=https://api.anthropic.com timeout 90"
 CLI += " /opt/agent/claude -p --setting-sources= --model claude-sonnet-4-5"
 
 pytestmark = [
     pytest.mark.ci,  # a CLI inside the CLI and every page of its memory: half a minute
-    pytest.mark.skipif(
-        os.geteuid() != 0 or shutil.which("unshare") is None or not BUNDLE.exists(),
-        reason="needs root, unshare and Debian's CA bundle: the host trusts a test's authority in its own namespace",
-    ),
+    NEEDS_ROOT,
 ]
 
 
@@ -48,23 +40,9 @@ def model(authority: Authority) -> Iterator[StrictModel]:
 
 
 @pytest.fixture
-def keyed(host: LiveHost, model: StrictModel, authority: Authority, tmp_path: Path) -> LiveHost:
+def keyed(host: LiveHost, model: StrictModel, authority: Authority) -> LiveHost:
     """A host whose gateway trusts the model's certificate and has the real key in its vault."""
-    bundle = tmp_path / "bundle.crt"
-    bundle.write_bytes(BUNDLE.read_bytes() + authority.path.read_bytes())
-    bind = 'mount --bind "$0" ' + str(BUNDLE) + ' && exec "$@"'
-    host.within = ("unshare", "--mount", "sh", "-c", bind, str(bundle))
-    host.settings = {"model_upstream": model.url}
-    host.start()
-    command = [sys.executable, "-m", "nanoclaw.cli.main", "vault", "set", "anthropic"]
-    environment = {"PATH": os.environ["PATH"], "NANOCLAW_HOME": str(host.home)}
-    subprocess.run(command, env=environment, input=KEY, text=True, timeout=30, check=True, stdout=subprocess.DEVNULL)
-    return host
-
-
-def bash(command: str) -> str:
-    """The words that make the model call the tool Bash."""
-    return f"[[tool Bash {json.dumps({'command': command, 'timeout': 110000})}]]"
+    return start_trusting(host, model, authority)
 
 
 def test_the_cli_is_answered_by_its_base_url(keyed: LiveHost, model: StrictModel) -> None:
