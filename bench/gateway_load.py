@@ -24,13 +24,13 @@ EVENTS, EVENT_SECONDS = 100, 0.01
 STREAM_WORD = b'"stream": true'
 ANSWER = json.dumps(
     {
-        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-bench", "stop_reason": "end_turn",
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "stop_reason": "end_turn",
         "content": [{"type": "text", "text": "pong " * 60}], "usage": {"input_tokens": 500, "output_tokens": 60},
     }
 ).encode()  # fmt: skip
 ANSWER_HEAD = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(ANSWER)}\r\n\r\n".encode()
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-QUESTION = {"model": "claude-bench", "max_tokens": 64, "messages": [{"role": "user", "content": "ping " * 400}]}
+QUESTION = {"model": "claude-sonnet-4-5", "max_tokens": 64, "messages": [{"role": "user", "content": "ping " * 400}]}
 
 
 def read_length(head: bytes) -> int:

@@ -92,7 +92,7 @@ class _Handshake:
             return
         line = Line(stream, stream, self._desk.limits)
         await Requests(self._desk, self._box, line, bound).serve()
-        stream.write_eof()
+        line.end()
 
     async def _read_hello(self, first: bytes) -> bytes:
         """Return the first record, or what came of it in time, or what is none."""

@@ -19,6 +19,7 @@ from nanoclaw.gateway.tls import Incoming, Outgoing
 READ_BYTES = 64 * 1024
 SPOKEN = (b"1.0", b"1.1")
 DRAIN_BYTES = 1024 * 1024
+GATHER_BYTES = 32 * 1024
 DRAIN_SECONDS = 2.0
 
 
@@ -52,6 +53,7 @@ class Line:
         self._begun = False  # a byte of the next head has come
         self._bodyless = False  # the request is a HEAD, whose answer has no body
         self._body_ended = False
+        self._unsent = b""  # goes out with what else is said in this turn of the loop: one packet, one TLS record
 
     async def read(self, timeout_seconds: float) -> bytes:
         """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
@@ -69,6 +71,7 @@ class Line:
 
     def write(self, raw: bytes) -> None:
         """Send bytes that are not HTTP."""
+        self._flush()
         self.outgoing.write(raw)
 
     async def next_request(self) -> h11.Request | None:
@@ -120,7 +123,7 @@ class Line:
     def go_on(self) -> None:
         """Tell a client that asked whether to send its body (`Expect: 100-continue`) to do so."""
         if self._http.they_are_waiting_for_100_continue:
-            self.outgoing.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            self.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
 
     async def send(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
         """Send and wait while the client is slow. Raises Failure when it went or reads nothing for too long."""
@@ -129,12 +132,27 @@ class Line:
     async def _write(self, data: bytes | None) -> None:
         if not data:
             return
-        self.outgoing.write(data)
+        if not self._unsent:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unsent += data
+        if len(self._unsent) >= GATHER_BYTES:
+            self._flush()
         try:
             async with asyncio.timeout(self._limits.stall_seconds):
                 await self.outgoing.drain()
         except (OSError, TimeoutError):
             raise client_gone() from None
+
+    def _flush(self) -> None:
+        data, self._unsent = self._unsent, b""
+        if data:
+            with contextlib.suppress(OSError):  # it broke meanwhile: whoever reads or drains is told
+                self.outgoing.write(data)
+
+    def end(self) -> None:
+        """Say that nothing more comes."""
+        self._flush()
+        self.outgoing.write_eof()
 
     async def answer(self, failure: Failure) -> None:
         """Answer with an API error. Raises ConnectionAbortedError when an answer has begun: breaking off tells it."""
@@ -166,10 +184,11 @@ class Line:
     async def linger(self) -> None:
         """End our side, then read away what still comes for a moment: closing at once would destroy the answer."""
         drained = 0
+        self._flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self.outgoing.drain()
-                self.outgoing.write_eof()
+                self.end()
                 while drained < DRAIN_BYTES and (data := await self.incoming.read(READ_BYTES)):
                     drained += len(data)
 

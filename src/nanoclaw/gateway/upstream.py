@@ -144,7 +144,8 @@ class UpstreamConnection:
     async def send(self, event: h11.Request | h11.Data | h11.EndOfMessage) -> None:
         """Send one event, a head with what follows it; waits while the other side is slow. Raises ConnectionError."""
         self._unsent += self._http.send(event) or b""
-        if self._unsent and not isinstance(event, h11.Request):
+        waits = isinstance(event, h11.Request) or (isinstance(event, h11.Data) and not event.data)
+        if self._unsent and not waits:
             data, self._unsent = self._unsent, b""
             self._writer.write(data)
             await self._writer.drain()
