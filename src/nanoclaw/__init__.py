@@ -240,6 +240,9 @@ the command line
   cli/main.py                         The entry of `nanoclaw`
   cli/verbs.py                        The verbs of `nanoclaw`, each imported when it is asked for
   cli/audit.py                        `nanoclaw audit`: host and gateway decisions in one list by time
+  cli/audit_chain.py                  The two hash chains of the audit: heads, pages, export
+  cli/cost.py                         `nanoclaw cost`: what was spent, limits, prices of one's own
+  cli/since.py                        How far back a command looks: 7d, today, a date
   cli/chat.py                         `nanoclaw chat [TEXT]`: one question, or a conversation
   cli/claw.py                         `claw`: an agent from the shell, with no chat app
   cli/completion.py                   `nanoclaw completion SHELL`: completion of the verbs and their options

@@ -36,7 +36,7 @@ class Office:
 
     def __init__(self, home: Path) -> None:
         for name in ("data", "groups", "compose", "sessions"):
-            (home / name).mkdir()
+            (home / name).mkdir(exist_ok=True)
         self.paths = Paths(home, home)
         self.clock = ManualClock()
         self.tables = build_tables(UlidSource(self.clock))

@@ -32,7 +32,7 @@ CELLS = {
     "approvals list": "-r", "approvals get": "-r", "approvals approve": "--", "approvals deny": "--",
     "tasks list": "rr", "tasks get": "rr",
     "messages trace": "--",
-    "audit list": "-r", "audit verify": "--",
+    "audit list": "-r", "audit verify": "--", "audit head": "--", "audit rows": "--",
     "host status": "--", "host stop": "--",
 }  # fmt: skip
 

@@ -113,11 +113,11 @@ def format_time(at: int, timezone: str) -> str:
     """Return epoch milliseconds as local time to the millisecond; '' for 0, which means never."""
     if at == 0:
         return ""
-    moment = datetime.fromtimestamp(at // 1000, UTC).astimezone(_zone(timezone))
+    moment = datetime.fromtimestamp(at // 1000, UTC).astimezone(find_zone(timezone))
     return moment.strftime("%Y-%m-%d %H:%M:%S.") + f"{at % 1000:03d}"
 
 
-def _zone(name: str) -> tzinfo:
+def find_zone(name: str) -> tzinfo:
     """Return a time zone, UTC where the system has no such data: a table is shown all the same."""
     try:
         return ZoneInfo(name)

@@ -19,6 +19,8 @@ from nanoclaw.gateway import admin_words
 from nanoclaw.gateway.client import GatewayFds, ask_admin, open_admin_socket
 
 STOP_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
+LONG_SECONDS = 600.0
 
 Result = TypeVar("Result")
 
@@ -32,8 +34,15 @@ class GatewayDesk:
 
     def ask(self, request: admin_words.AdminRequest, kind: type[Result]) -> Result:
         """Return the gateway's answer as `kind` (admin_words.py says which). Raises OperatorError in plain words."""
+        return self._ask(request, kind, ANSWER_SECONDS)
+
+    def ask_long(self, request: admin_words.AdminRequest, kind: type[Result]) -> Result:
+        """Ask what may take the gateway minutes: it goes through all it has."""
+        return self._ask(request, kind, LONG_SECONDS)
+
+    def _ask(self, request: admin_words.AdminRequest, kind: type[Result], seconds: float) -> Result:
         try:
-            return ask_admin(self._path, request, kind)
+            return ask_admin(self._path, request, kind, timeout_seconds=seconds)
         except OperatorError:
             if self._process is None or self._process.poll() is None:
                 raise

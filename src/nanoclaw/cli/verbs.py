@@ -23,6 +23,7 @@ VERBS = (
     ("logs", "logs", "Show the host's log."),
     ("trace", "trace", "What became of a message."),
     ("audit", "audit", "What was decided, allowed and refused."),
+    ("cost", "cost", "What models have cost, limits and prices."),
     ("query", "query", "Read the store with one SELECT."),
     ("vault", "vault", "Keys and passwords that only the gateway can read."),
     ("completion", "completion", "Print what makes a shell complete these words."),

@@ -85,11 +85,11 @@ class Cashier:
         match request:
             case admin_words.BudgetSet():
                 await self.set_budget(request)
-                await self._note("cost.limit", f"{request.scope} {request.name}: {_limits(request)}", uid)
+                await self._note("cost.limit", f"{_whose(request)}: {_limits(request)}", uid)
                 return True
-            case admin_words.BudgetRemove(scope=scope, name=name, period=period):
+            case admin_words.BudgetRemove(period=period):
                 removed = await self.remove_budget(request)
-                await self._note("cost.nolimit", f"{scope} {name} {period}", uid)
+                await self._note("cost.nolimit", f"{_whose(request)} {period}", uid)
                 return removed
             case admin_words.BudgetList():
                 return self.list_budgets()
@@ -227,6 +227,10 @@ def _account(scope: str, name: str) -> Account:
     if (account.scope is Scope.ALL) != (name == ""):
         raise OperatorError("Say whose budget it is: --group FOLDER, --person WHO, or --all.")
     return account
+
+
+def _whose(request: admin_words.BudgetSet | admin_words.BudgetRemove) -> str:
+    return f"{request.scope} {request.name}".strip()
 
 
 def _limits(request: admin_words.BudgetSet) -> str:

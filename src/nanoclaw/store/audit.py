@@ -55,6 +55,15 @@ class Audit:
         """Return what was decided about a message or an approval, by its id or the beginning of it, oldest first."""
         return self._sql.rows(connection, "list_about", subject=subject, after=subject + "\uffff")
 
+    def head(self, connection: sqlite3.Connection) -> tuple[int, str]:
+        """Return the number and the hash of the last entry."""
+        row = self._sql.row(connection, "find_head")
+        return (int(row["n"]), str(row["hash"])) if row else (0, FIRST)
+
+    def rows_after(self, connection: sqlite3.Connection, number: int, most: int) -> list[sqlite3.Row]:
+        """Return entries after one of that number, in the order of the chain, with their hashes."""
+        return self._sql.rows(connection, "list_rows", after=number, most=most)
+
     def verify(self, connection: sqlite3.Connection) -> tuple[int, int | None]:
         """Return (rows checked, number of the first row that does not fit its chain, or None)."""
         previous, after, checked = FIRST, 0, 0

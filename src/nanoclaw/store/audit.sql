@@ -8,6 +8,9 @@ VALUES (:at, :event, :actor, :subject, :verdict, :reason, :previous, :hash);
 -- name: list_rows
 SELECT * FROM audit WHERE n > :after ORDER BY n LIMIT :most;
 
+-- name: find_head^
+SELECT n, hash FROM audit ORDER BY n DESC LIMIT 1;
+
 -- name: last_rows
 SELECT * FROM audit ORDER BY n DESC LIMIT :most;
 

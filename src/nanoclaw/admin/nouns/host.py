@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nanoclaw.admin.verb import LIMIT, Access, Noun, Value, Verb
+from nanoclaw.admin.verb import LIMIT, Access, Kind, Noun, Value, Verb
 
 AUDIT = Noun(
     "audit",
@@ -15,6 +15,15 @@ AUDIT = Noun(
                 Value("event", "Only this event, e.g. role.granted."),
                 Value("actor", "Only by this actor."),
                 Value("subject", "Only about this."),
+                LIMIT,
+            ),
+        ),
+        Verb("head", "Show the end of the hash chain: how many entries, the hash of the last.", single=True),
+        Verb(
+            "rows",
+            "List entries in the order of the chain, with their hashes.",
+            options=(
+                Value("after", "Only after this one, by number.", Kind.INTEGER, default=0, most=10**9),
                 LIMIT,
             ),
         ),
