@@ -158,6 +158,8 @@ the only way out of a box
   gateway/leaks.py                    Nothing secret goes out
   gateway/ask.py                      A call that waits for a person, while its client is watched
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
+  gateway/upgrade.py                  A WebSocket that a rule allows, both ways, scanned and redacted
+  gateway/frames.py                   The frames of a WebSocket, read and written anew
   gateway/upstream.py                 Connections to the outside, kept alive and reused
   gateway/addresses.py                Which addresses a call may go to: looked up once, every answer judged
   gateway/inject.py                   What is taken off an agent's headers and what is put on

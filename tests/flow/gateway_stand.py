@@ -82,10 +82,12 @@ class StandIn:
     connections: int = 0
     port: int = 0
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    readers: dict[asyncio.StreamWriter, asyncio.StreamReader] = field(default_factory=dict)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.writers.add(writer)
+        self.readers[writer] = reader
         parser = h11.Connection(h11.SERVER)
         with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
             while (seen := await self._read(parser, reader)) is not None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -54,6 +55,16 @@ async def test_an_upstream_that_answers_nonsense_becomes_an_api_error(bench: Ben
     assert msgspec.json.decode(reply.body)["error"]["type"] == "api_error"
     assert any(part in reply.message for part in said.split("|"))
     assert (await until_finished(bench)).status == 502
+
+
+async def test_an_answer_that_is_compressed_all_the_same_passes_only_where_no_secret_was_put_on(bench: Bench) -> None:
+    bench.upstream.answer = answers(whole("200 OK", b"\x1f\x8b-not-looked-at", "content-encoding: gzip"))
+    assert (await bench.call()).status == 502
+    assert bench.route[0] is not None
+    bench.route.append(replace(bench.route[0], secret=None))
+    reply = await bench.call()
+    assert (reply.status, reply.headers["content-encoding"], reply.body[:2]) == (200, "gzip", b"\x1f\x8b")
+    assert [seen.headers["accept-encoding"] for seen in bench.upstream.seen] == ["identity"] * 2
 
 
 async def test_an_upstream_that_says_nothing_becomes_an_api_error_not_a_hang(bench: Bench) -> None:

@@ -20,6 +20,7 @@ from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
 from nanoclaw.gateway.budget import Purse, Reservation
 from nanoclaw.gateway.ca import Certificates
+from nanoclaw.gateway.frames import Frames
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import strip_response
 from nanoclaw.gateway.leaks import LeakScanner
@@ -30,6 +31,7 @@ from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.redact import Redactor, redact_value
 from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.target import Target, shown
+from nanoclaw.gateway.upgrade import Direction, LeakFound, LeakGate, WebSocket, upgrade_headers
 from nanoclaw.gateway.upstream import Endpoint, UpstreamConnection, UpstreamError, UpstreamPool
 from nanoclaw.gateway.usage import Usage, UsageReader
 from nanoclaw.gateway.vault import Secret, StoredSecret
@@ -80,6 +82,7 @@ class Call:
     scanner: LeakScanner
     reservation: Reservation
     started_at: float
+    in_turn: Callable[[], bool]
     leak: Deny | None = None
     status: int = 0
     sent_bytes: int = 0
@@ -104,25 +107,70 @@ class _Exchange:
         self._desk = desk
         self._line = line
         self._call = call
+        self._outward: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         call, desk = self._call, self._desk
         upstream: UpstreamConnection | None = None
-        pump: asyncio.Task[None] | None = None
         try:
             upstream = await desk.pool.acquire(call.route.endpoint, desk.limits.connect_seconds)
             await upstream.send(call.head)
             self._line.go_on()
-            pump = desk.spawn(self._pump(upstream))
-            await self._relay(upstream, await upstream.read_head(desk.limits.answer_seconds))
+            self._outward = desk.spawn(self._pump(upstream))
+            answer = await upstream.read_head(desk.limits.answer_seconds)
+            if isinstance(answer, h11.Response):
+                await self._relay(upstream, answer)
+            else:
+                await self._switch(upstream, answer)
         except (UpstreamError, TimeoutError, OSError, h11.LocalProtocolError) as error:
             raise call.fault or self._describe(error) from None
         finally:
-            if pump is not None:
-                pump.cancel()
-                await asyncio.wait([pump])
+            await self._stop_outward()
             if upstream is not None:
                 desk.pool.release(upstream)
+
+    async def _stop_outward(self) -> None:
+        if self._outward is not None:
+            self._outward.cancel()
+            await asyncio.wait([self._outward])
+
+    async def _switch(self, upstream: UpstreamConnection, answer: h11.InformationalResponse) -> None:
+        """Carry a WebSocket until it ends."""
+        call, line, secrets = self._call, self._line, self._desk.secret_values()
+        await self._stop_outward()  # from here on nothing of the client's is HTTP
+        call.status = answer.status_code
+        came, reader, writer = upstream.take_over()
+        passed = [(name, redact_value(value, secrets)) for name, value in strip_response(answer.headers)]
+        await line.send(h11.InformationalResponse(status_code=101, headers=upgrade_headers(passed)))
+        web_socket = WebSocket(self._desk.limits, call.in_turn)
+        mask = bool(call.rule.model)
+        outward = Frames(lambda: LeakGate(LeakScanner(secrets, mask=mask)), masked=True)
+        inward = Frames(lambda: Redactor(secrets), masked=False)
+        going = Direction(line.incoming, writer, outward, self._count_sent, line.take_rest())
+        self._outward = self._desk.spawn(self._carry_outward(upstream, web_socket, going))
+        await web_socket.carry(Direction(reader, line.outgoing, inward, self._count_received, came))
+        if call.fault is not None:
+            raise call.fault
+
+    async def _carry_outward(self, upstream: UpstreamConnection, web_socket: WebSocket, going: Direction) -> None:
+        """Carry what the client says; its end, or its fault, ends the other direction too."""
+        try:
+            await web_socket.carry(going)
+        except LeakFound as found:
+            self._call.leak = leak_in("WebSocket", str(found))
+            self._call.fault = Failure(403, "permission_error", self._call.leak.reason)
+        except Failure as failure:
+            self._call.fault = failure
+        except (OSError, TimeoutError):
+            self._call.fault = client_gone()
+        upstream.abort()
+
+    def _count_sent(self, size: int) -> None:
+        self._call.sent_bytes += size
+
+    def _count_received(self, size: int) -> None:
+        self._call.received_bytes += size
+        self._check_size()
 
     async def _pump(self, upstream: UpstreamConnection) -> None:
         """Pass the request's body on as it comes; then watch for a client that goes, whose call is broken off."""
@@ -157,6 +205,8 @@ class _Exchange:
             await upstream.send(h11.EndOfMessage())
 
     async def _send(self, upstream: UpstreamConnection, piece: bytes) -> None:
+        if not piece:
+            return
         self._call.sent_bytes += len(piece)
         with contextlib.suppress(OSError):  # an upstream that broke off is reported by who reads its answer
             await upstream.send(h11.Data(data=piece))
@@ -167,10 +217,15 @@ class _Exchange:
             raise Failure(403, "permission_error", self._call.leak.reason)
 
     async def _relay(self, upstream: UpstreamConnection, answer: h11.Response) -> None:
-        """Stream the answer to the client, redacted, at the pace of the slower side."""
+        """Stream the answer to the client, redacted, at the pace of the slower side.
+
+        Identity was asked for. What comes compressed all the same cannot be redacted: it passes only where no secret
+        was put on, so that none can be in it (mirrors serve archives that way).
+        """
         call, line = self._call, self._line
         headers = list(answer.headers)
-        if (encoding := header_value(headers, b"content-encoding")) not in {"", "identity"}:
+        encoding = header_value(headers, b"content-encoding")
+        if encoding not in {"", "identity"} and call.route.secret is not None:
             raise UpstreamError(f"it answered in an encoding that cannot be checked ({shown(encoding)})")
         call.status = answer.status_code
         usage = UsageReader(header_value(headers, b"content-type") if call.rule.model else "")

@@ -125,7 +125,11 @@ class Line:
         if self._http.they_are_waiting_for_100_continue:
             self.write(self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
 
-    async def send(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> None:
+    def take_rest(self) -> bytes:
+        """Return what has come behind a request that was answered with 101."""
+        return self._http.trailing_data[0]
+
+    async def send(self, event: h11.Response | h11.InformationalResponse | h11.Data | h11.EndOfMessage) -> None:
         """Send and wait while the client is slow. Raises Failure when it went or reads nothing for too long."""
         await self._write(self._http.send(event))
 

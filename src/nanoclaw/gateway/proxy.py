@@ -26,6 +26,7 @@ from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.line import Failure, Line, declared_length, header_value
 from nanoclaw.gateway.policy import Allow, Ask, Deny, Rule
 from nanoclaw.gateway.target import OWN_NAME, Authority, Form, Target, parse_target
+from nanoclaw.gateway.upgrade import upgrade_headers, wants_websocket
 from nanoclaw.gateway.usage import Usage
 
 OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls are made while the agent answers.")
@@ -110,28 +111,24 @@ class Requests:
         charge = await box.find_charge(desk.limits.turn_grace_seconds)
         if charge is None:
             await self._refuse(target, OUTSIDE_A_TURN)
-        length = declared_length(request)
-        if length is not None and length > desk.limits.body_bytes:
-            failure = too_large(desk.limits)
-            await self._refuse(target, Deny("size", failure.message), failure.status, failure.kind)
-        route = desk.find_route(rule, target)
-        if route is None:
-            await self._refuse(target, no_secret(rule), 503, "api_error")
-        if (limited := desk.rates.take(box.caller.folder, rule)) is not None:
-            await self._refuse(target, limited, 429, "rate_limit_error")
+        route = await self._find_route(request, target, rule)
         scanner = LeakScanner(desk.secret_values(), mask=bool(rule.model))
-        headers = strip_request(request.headers)
-        await self._stop_leak(target, "head", scanner.find_in_head(target, headers))
-        if (closed := await desk.pool.judge(route.endpoint, desk.limits.connect_seconds)) is not None:
-            await self._refuse(target, closed)
-        headers = upstream_headers(headers, route.endpoint.authority, length)
-        headers, path = await self._inject(target, headers, may.path, route)
+        head = await self._make_head(request, target, may.path, route, scanner)
         held = b""
         if isinstance(may, Ask) or desk.purse.wants_body(box.caller, charge):
             held = await self._hold_body(target, scanner, whole=isinstance(may, Ask))
         await box.calls.wait()
         reservation = desk.purse.reserve(
-            Planned(box.caller, charge, rule, held, length, target.method, target.path, rehearsed=route.rehearsed)
+            Planned(
+                box.caller,
+                charge,
+                rule,
+                held,
+                declared_length(request),
+                target.method,
+                target.path,
+                rehearsed=route.rehearsed,
+            )
         )
         if isinstance(reservation, Deny):
             status, kind = (402, "billing_error") if reservation.rule == SPENT else (429, "rate_limit_error")
@@ -145,14 +142,43 @@ class Requests:
         except BaseException:  # boundary: whatever ends a call before it is made frees what was reserved for it
             desk.purse.settle(reservation, Usage())
             raise
-        head = h11.Request(method=request.method, target=path, headers=headers)
-        call = Call(number, entry, rule, route, head, held, scanner, reservation, started_at)
+        call = Call(
+            number, entry, rule, route, head, held, scanner, reservation, started_at, lambda: box.charge is not None
+        )
         try:
             await exchange(desk, self._line, call)
         except Failure:
             if call.leak is not None:
                 await self._refuse(target, call.leak)
             raise
+
+    async def _find_route(self, request: h11.Request, target: Target, rule: Rule) -> Route:
+        """Return where a call goes, past the gates that need no more of it than its framing."""
+        desk, length = self._desk, declared_length(request)
+        if length is not None and length > desk.limits.body_bytes:
+            failure = too_large(desk.limits)
+            await self._refuse(target, Deny("size", failure.message), failure.status, failure.kind)
+        if wants_websocket(request) and not (rule.upgrade and length == 0):
+            await self._refuse(target, no_upgrade(rule))
+        route = desk.find_route(rule, target)
+        if route is None:
+            await self._refuse(target, no_secret(rule), 503, "api_error")
+        if (limited := desk.rates.take(self._box.caller.folder, rule)) is not None:
+            await self._refuse(target, limited, 429, "rate_limit_error")
+        return route
+
+    async def _make_head(
+        self, request: h11.Request, target: Target, path: str, route: Route, scanner: LeakScanner
+    ) -> h11.Request:
+        """Return the head that goes upstream: stripped, scanned, its host looked up, its secret put on."""
+        headers = strip_request(request.headers)
+        await self._stop_leak(target, "head", scanner.find_in_head(target, headers))
+        if (closed := await self._desk.pool.judge(route.endpoint, self._desk.limits.connect_seconds)) is not None:
+            await self._refuse(target, closed)
+        headers = upstream_headers(headers, route.endpoint.authority, declared_length(request))
+        headers, path = await self._inject(target, headers, path, route)
+        headers = upgrade_headers(headers) if wants_websocket(request) else headers
+        return h11.Request(method=request.method, target=path, headers=headers)
 
     async def _inject(self, target: Target, headers: Headers, path: str, route: Route) -> tuple[Headers, str]:
         """Return headers and path with the secret of the route put on."""
@@ -207,3 +233,9 @@ def no_secret(rule: Rule) -> Deny:
         return NO_MODEL
     words = f"The rule {rule.name!r} puts on the secret {rule.inject!r}, which is not set."
     return Deny("key", f"{words} Set it with `nanoclaw vault set {rule.inject}`.")
+
+
+def no_upgrade(rule: Rule) -> Deny:
+    """Return the refusal of a WebSocket that a rule does not allow."""
+    words = f"The rule {rule.name!r} lets no WebSocket through."
+    return Deny("upgrade", f"{words} An admin allows it with `upgrade = true` in the rule (`nanoclaw egress`).")

@@ -150,12 +150,13 @@ class UpstreamConnection:
             self._writer.write(data)
             await self._writer.drain()
 
-    async def read_head(self, timeout_seconds: float) -> h11.Response:
-        """Return the head of the answer, 1xx ones skipped. Raises UpstreamError or TimeoutError."""
+    async def read_head(self, timeout_seconds: float) -> h11.Response | h11.InformationalResponse:
+        """Return the head of the answer, 1xx ones skipped but a 101 that was asked for. Raises UpstreamError or
+        TimeoutError."""
         while True:
             event = await self._next(timeout_seconds)
-            if isinstance(event, h11.Response):
-                return event
+            if isinstance(event, h11.Response) or self._http.their_state is h11.SWITCHED_PROTOCOL:
+                return event  # type: ignore[return-value]
             if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                 raise UpstreamError("it closed the connection without an answer")
 
@@ -170,6 +171,10 @@ class UpstreamConnection:
             event = self._parse()
         self._ended = isinstance(event, h11.EndOfMessage)
         return b"".join(parts)
+
+    def take_over(self) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return what came behind a 101, and both directions; the connection serves no other call."""
+        return self._http.trailing_data[0], self._reader, self._writer
 
     def start_next(self) -> None:
         """Make ready for the next call; only when `reusable`."""
