@@ -146,7 +146,12 @@ the only way out of a box
   gateway/proxy.py                    Every call of a box: parse, judge, write down, then forward or refuse
   gateway/target.py                   What a request asks for, taken apart; refused where it is not written plainly
   gateway/policy.py                   May this call leave the box? Pure rules
-  gateway/rules.py                    The rules in force, by agent group
+  gateway/rules.py                    The rules in force, by agent group, and every change of them
+  gateway/rule_words.py               One rule, from the words a person writes; whatever could be misread is an error
+  gateway/rule_file.py                A whole rule file, read whole or not at all; every fault names its line
+  gateway/rule_edit.py                What a change makes of a rule file. Pure
+  gateway/rule_shelf.py               The rules on disk, by generation; killed at any line, old or new are in force
+  gateway/rule_sets.py                Ready-made rule sets, as data
   gateway/rates.py                    How often a rule may be used
   gateway/budget.py                   What a call may cost is reserved before it is made and put right after
   gateway/spending.py                 What calls may cost, did cost and may not exceed, as values and in words
@@ -180,8 +185,12 @@ the only way out of a box
   gateway/ledger_file.py              The ledger's file: opened, brought to the present schema
   gateway/ledger_read.py              What is read of the ledger, beside its writer
   gateway/admin.py                    The operator's socket: secrets are set and listed, the audit is shown and checked
+  gateway/admin_egress.py             What an operator asks of the rules: listed, tried out, changed, watched
+  gateway/admin_client.py             Asks a gateway's admin socket, for the command line
   gateway/admin_words.py              What an operator asks of the gateway, and what comes back
+  gateway/egress_words.py             What an operator asks of the rules, and what comes back
   gateway/control.py                  What host and gateway say to each other
+  gateway/rules_told.py               What the host knows of the rules: names for /etc/hosts, groups to forget
   gateway/client.py                   The host's side: starts it, starts it again, tells it boxes and turns
 
 the stand-in for a model

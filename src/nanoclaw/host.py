@@ -282,6 +282,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         on_event=hear_gateway,
         on_log=lambda line: log.info("gateway.logged", line=line),
         on_model_key=model_key,
+        timezone=config.timezone,
     )
     rehearsal.announce = gateway.set_rehearsal
     # sandbox

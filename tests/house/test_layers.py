@@ -30,7 +30,7 @@ WALLED = {
 ALONE = {"sandbox/launch.py"}
 # What the others may see of a walled part: nobody imports the runner, the rehearsal model or the fakes.
 DOORS = {
-    "gateway": {"client", "control", "admin_words"},
+    "gateway": {"client", "control", "admin_words", "egress_words"},
     "runner": set[str](),
     "rehearsal": set[str](),
     "testing": set[str](),

@@ -11,13 +11,13 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import assert_never
 
 import msgspec
 
 from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError
 from nanoclaw.gateway import admin_words
+from nanoclaw.gateway.admin_egress import EgressDesk
 from nanoclaw.gateway.cashier import Cashier, MoneyRequest
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.policy import Caller
@@ -39,6 +39,7 @@ class AdminDesk:
     changed: Callable[[], None]
     turn: asyncio.Lock  # one change of the vault at a time
     cashier: Cashier
+    egress: EgressDesk
 
 
 async def serve_admin(desk: AdminDesk, sock: socket.socket) -> None:
@@ -106,7 +107,7 @@ async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int)
         case admin_words.Status():
             return desk.describe()
         case _:
-            assert_never(request)
+            return await desk.egress.perform(request, uid)
 
 
 async def _note(desk: AdminDesk, verb: str, what: str, uid: int) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import msgspec
 
-ADMIN_LINE_BYTES = 64 * 1024
+from nanoclaw.gateway.egress_words import EgressRequest
+
+ADMIN_LINE_BYTES = 1024 * 1024  # a whole rule file fits
 ADMIN_REPLY_BYTES = 8 * 1024 * 1024
 
 
@@ -133,6 +135,7 @@ AdminRequest = (
     | PriceRemove
     | PriceList
     | CostReport
+    | EgressRequest
     | Status
 )
 
@@ -243,3 +246,5 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     connections: int
     audit_rows: int
     audit_head: str
+    rules_generation: int = 0
+    rules_fault: str = ""

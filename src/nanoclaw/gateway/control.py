@@ -64,6 +64,18 @@ class RehearsalAt(msgspec.Struct, frozen=True, tag=True):
     port: int | None
 
 
+class HostSettings(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway, at its start: the operator's time zone (IANA), by which hours, days and months are counted."""
+
+    timezone: str
+
+
+class GroupGone(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: an agent group is erased and its folder may be another's; answered by `GroupForgotten`."""
+
+    folder: str
+
+
 class HoldAsked(msgspec.Struct, frozen=True, tag=True):
     """Host to gateway: a held call is put to people, under this approval; `code` is its short name on their cards."""
 
@@ -111,7 +123,7 @@ class AddRule(msgspec.Struct, frozen=True, tag=True):
 
 
 HoldMessage = HoldAsked | HoldDecided | AddRule
-HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HoldMessage
+HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HostSettings | GroupGone | HoldMessage
 
 
 def parse_host_message(data: bytes) -> HostMessage:
@@ -159,6 +171,24 @@ class CallFinished(msgspec.Struct, frozen=True, tag=True):
     took_ms: int
 
 
+class RulesChanged(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host, after Ready and at every change: the names that rules allow by name, for each box's /etc/hosts.
+
+    By folder, "" for the groups that are not named. `part` 0 begins a generation, the next parts add to it.
+    """
+
+    generation: int
+    hosts: dict[str, list[str]]
+    part: int = 0
+
+
+class GroupForgotten(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: no rule names this folder any more; `error` says why some still do, "" when none does."""
+
+    folder: str
+    error: str = ""
+
+
 class HoldOpened(msgspec.Struct, frozen=True, tag=True):
     """Gateway to host: a call waits for a person's word. `digest` is over all of it, body included.
 
@@ -195,7 +225,7 @@ class RuleAdded(msgspec.Struct, frozen=True, tag=True):
 
 
 HoldEvent = HoldOpened | HoldTaken | RuleAdded
-GatewayEvent = Ready | ModelKey | CallRefused | CallFinished | HoldEvent
+GatewayEvent = Ready | ModelKey | CallRefused | CallFinished | RulesChanged | GroupForgotten | HoldEvent
 
 
 def parse_gateway_event(data: bytes) -> GatewayEvent:

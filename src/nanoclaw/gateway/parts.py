@@ -20,6 +20,7 @@ from typing import Any, assert_never
 from nanoclaw.clock import SystemClock
 from nanoclaw.gateway import admin_words, control, policy
 from nanoclaw.gateway.admin import AdminDesk, serve_admin
+from nanoclaw.gateway.admin_egress import open_egress
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
 from nanoclaw.gateway.ca import SEALED_NAME, Certificates, make_authority
 from nanoclaw.gateway.cashier import Cashier, open_purse
@@ -29,7 +30,6 @@ from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Rule
 from nanoclaw.gateway.rates import Rates
-from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.target import Target
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import Vault
@@ -77,8 +77,9 @@ class Gateway:
         purse = open_purse(ledger, clock)
         self._cashier = Cashier(ledger, purse, clock)
         self._certificates = Certificates(clock)
+        self._egress = open_egress(arguments.directory, clock, vault, ledger, self._tell_rules)
         self._desk = Desk(
-            rules=Rulebook(),
+            rules=self._egress.rules,
             rates=Rates(clock),
             purse=purse,
             holds=Holds(ledger, self._tell, vault.values, clock, self._limits),
@@ -101,6 +102,7 @@ class Gateway:
             self._vault_changed,
             asyncio.Lock(),
             self._cashier,
+            self._egress,
         )
         host = socket.socket(fileno=arguments.control_fd)
         self._host = control.ControlChannel[control.HostMessage](
@@ -116,6 +118,9 @@ class Gateway:
         loop.add_reader(admin.fileno(), self._accept_admin, admin)
         self._open_authority()
         self._host.send(control.Ready(self._key_told, self._certificates.pem))
+        self._tell_rules()
+        if self._egress.rules.fault:
+            self._log.error("rules.not_taken", reason=self._egress.rules.fault)
         self._log.info("gateway.started", pid=os.getpid(), model_key=self._key_told, audit_rows=self._ledger.rows)
         await self._stop.wait()
         loop.remove_reader(admin.fileno())
@@ -150,7 +155,11 @@ class Gateway:
             case control.HoldDecided():
                 self._spawn(self._desk.holds.decide(message))
             case control.AddRule():
-                self._tell(control.RuleAdded(message.approval, 0, "this gateway has no rules of its own yet."))
+                self._spawn(self._add_rule(message))
+            case control.HostSettings(timezone=timezone):
+                self._egress.rules.set_timezone(timezone)
+            case control.GroupGone(folder=folder):
+                self._spawn(self._forget_group(folder))
             case _:
                 assert_never(message)
         for sock in sockets:
@@ -163,6 +172,16 @@ class Gateway:
 
     def _tell(self, event: control.GatewayEvent) -> None:
         self._host.send(event)
+
+    def _tell_rules(self) -> None:
+        for message in self._egress.rules.host_messages():
+            self._tell(message)
+
+    async def _add_rule(self, asked: control.AddRule) -> None:
+        self._tell(await self._egress.add_approved(asked))
+
+    async def _forget_group(self, folder: str) -> None:
+        self._tell(control.GroupForgotten(folder, await self._egress.forget_group(folder)))
 
     def _has_key(self) -> bool:
         return self._vault.find(policy.MODEL_SECRET) is not None
@@ -180,6 +199,7 @@ class Gateway:
         if self._has_key() != self._key_told:
             self._key_told = self._has_key()
             self._tell(control.ModelKey(self._key_told))
+        self._tell_rules()  # rules that want a secret come and go with it
 
     def _find_route(self, rule: Rule, target: Target) -> Route | None:
         """Return where a call goes now, with what is put on it; a model without its key is the rehearsal, if it runs.
@@ -207,6 +227,8 @@ class Gateway:
             connections=sum(len(box.connections) for box in boxes),
             audit_rows=self._ledger.rows,
             audit_head=self._ledger.head,
+            rules_generation=self._egress.rules.generation,
+            rules_fault=self._egress.rules.fault,
         )
 
     def _accept_admin(self, admin: socket.socket) -> None:

@@ -1,13 +1,15 @@
 """May this call leave the box? Pure rules: what a request asks for, what the caller may do, a verdict.
 
 In: a `Target` (target.py), the rules of the caller's group. Out: `Allow`, `Ask` or `Deny`, never a bool.
-Never: reads a file, a clock or a socket. Everything that no rule allows is denied, and so is everything unclear.
+Never: reads a file, a clock or a socket. Everything that no rule allows is denied, and so is everything unclear: a rule
+that allows matches what is written as it says, one that denies or asks also matches what only could mean it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from urllib.parse import unquote
 
 from nanoclaw.gateway.target import HTTPS_PORT, MODEL_HOST, OWN_NAME, ROUTES, Target, describe, is_name, shown
 
@@ -113,6 +115,25 @@ class Deny:
 Verdict = Allow | Ask | Deny
 
 
+TELEMETRY = "telemetry"  # what the agent's own program reports to its makers: refused at once, a pace of its own
+TELEMETRY_HOSTS = (
+    "statsig.anthropic.com",
+    "statsig.com",
+    "api.statsig.com",
+    "featuregates.org",
+    "prodregistryv2.org",
+    "sentry.io",
+    "*.sentry.io",
+    "*.ingest.sentry.io",
+    "*.ingest.us.sentry.io",
+    "*.ingest.de.sentry.io",
+    "http-intake.logs.us5.datadoghq.com",
+    "http-intake.logs.datadoghq.com",
+)
+
+
+# Built in, tried after what an operator says. A model's rule is in force only while the secret of its name is set, but
+# the first: without a key the rehearsal model answers it.
 DEFAULT_RULES = (
     Rule(
         name="model",
@@ -122,6 +143,24 @@ DEFAULT_RULES = (
         inject=MODEL_SECRET,
         model="anthropic",
     ),
+    Rule(
+        name="openai",
+        host="api.openai.com",
+        methods=frozenset({"POST"}),
+        paths=("/v1/chat/completions", "/v1/responses", "/v1/embeddings"),
+        inject="openai",
+        model="openai",
+    ),
+    Rule(
+        name="openrouter",
+        host="openrouter.ai",
+        methods=frozenset({"POST"}),
+        paths=("/api/v1/chat/completions", "/api/v1/responses"),
+        inject="openrouter",
+        model="openai",
+    ),
+    Rule(TELEMETRY, MODEL_HOST, Action.DENY, paths=("/api/**",)),
+    *(Rule(TELEMETRY, host, Action.DENY) for host in TELEMETRY_HOSTS),
 )
 
 
@@ -129,6 +168,8 @@ def decide(target: Target, rules: tuple[Rule, ...], now: Moment | None = None) -
     """Return what a group's rules say of a call: default deny, first match; faults before rules."""
     if target.fault is not None:
         return Deny("canonical", f"The call was refused because {target.fault}. Write it plainly and try again.")
+    if target.host == OWN_NAME:
+        return deny_default(target, rules)  # no rule is about the gateway itself, not even one for every host
     for rule in rules:
         if not matches(rule, target, now):
             continue
@@ -136,43 +177,58 @@ def decide(target: Target, rules: tuple[Rule, ...], now: Moment | None = None) -
         match rule.action:
             case Action.ALLOW:
                 return Allow(rule, path)
-            case Action.ASK:
+            case Action.ASK if rule.encoded_slash or _SLASH not in target.path.lower():
                 return Ask(rule, path)
+            case Action.ASK:
+                return Deny(rule.name, f"The rule {rule.name!r} takes no path with an encoded slash (%2F).")
             case Action.DENY:
                 return Deny(rule.name, f"The rule {rule.name!r} denies {describe(target)}.")
     return deny_default(target, rules)
 
 
 def decide_tunnel(target: Target, rules: tuple[Rule, ...]) -> Deny | None:
-    """Return why no tunnel is opened: a fault, or no rule that could allow a call in it. Each call is judged again."""
+    """Return why no tunnel is opened: a fault, a rule that denies all of the host, or none that could allow a call in
+    it. Each call in the tunnel is judged again."""
     if target.fault is not None:
         return Deny("canonical", f"The tunnel was refused because {target.fault}.")
-    if any(r.tls and r.port == target.port and covers_host(r.host, target.host) for r in rules if r.action != "deny"):
-        return None
+    for rule in rules:
+        if not (rule.tls and rule.port == target.port and covers_host(rule.host, target.host)):
+            continue
+        if rule.action is not Action.DENY:
+            return None
+        if not rule.methods and f"/{MANY}" in rule.paths and rule.hours is None:
+            return Deny(rule.name, f"The rule {rule.name!r} denies {describe(target)}.")
     return deny_default(target, rules)
 
 
 def matches(rule: Rule, target: Target, now: Moment | None) -> bool:
-    """Whether a rule is about this call. A rule with hours says nothing outside of them or when no time is known."""
+    """Whether a rule is about this call. Outside of its hours, or with no time known, one that allows says nothing."""
+    allows = rule.action is Action.ALLOW
     return (
         rule.tls == target.tls
         and rule.port == target.port
         and covers_host(rule.host, target.host)
         and (not rule.methods or target.method in rule.methods)
-        and any(covers_path(pattern, target.path) for pattern in rule.paths)
-        and (rule.encoded_slash or _SLASH not in target.path.lower())
-        and (rule.hours is None or (now is not None and is_within(rule.hours, now)))
+        and (not allows or rule.encoded_slash or _SLASH not in target.path.lower())
+        and any(
+            covers_path(pattern, target.path) or (not allows and covers_path(unquote(pattern), unquote(target.path)))
+            for pattern in rule.paths
+        )
+        and (rule.hours is None or (is_within(rule.hours, now) if now else rule.action is Action.DENY))
     )
 
 
 def covers_host(pattern: str, host: str) -> bool:
-    """Whether a host pattern covers a name: itself, `*.` one label more, `*` every name. Addresses only as written."""
+    """Whether a host pattern covers a name: itself, `*.` one label more, `*` every name of two labels or more.
+
+    Addresses and single labels (`localhost`) only as they are written.
+    """
     if pattern == host:
         return True
-    if not is_name(host):
+    label, dot, rest = host.partition(".")
+    if not (label and dot and is_name(host)):
         return False
-    label, _, rest = host.partition(".")
-    return pattern == ANY_HOST or (pattern.startswith("*.") and bool(label) and rest == pattern[2:])
+    return pattern == ANY_HOST or (pattern.startswith("*.") and rest == pattern[2:])
 
 
 def covers_path(pattern: str, path: str) -> bool:
@@ -204,6 +260,8 @@ def deny_default(target: Target, rules: tuple[Rule, ...]) -> Deny:
     host = shown(target.host) or "an unnamed host"
     if not any(covers_host(rule.host, target.host) for rule in rules):
         known = f"No rule allows this agent to reach {host}."
+    elif any(rule.hours and matches(replace(rule, hours=None), target, None) for rule in rules):
+        known = f"{describe(target)} is not allowed at this hour."
     else:
         known = f"{describe(target)} is not among the calls that are allowed."
     return Deny("default", f"{known} {hint(target)}")
