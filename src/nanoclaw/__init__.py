@@ -259,6 +259,8 @@ the command line
   cli/completion.py                   `nanoclaw completion SHELL`: completion of the verbs and their options
   cli/conversation.py                 A conversation that lasts over a lost host
   cli/doctor.py                       `nanoclaw doctor`: what this needs, and what mends what is missing
+  cli/egress.py                       `nanoclaw egress`: what agents may reach, who is asked, which rule decides
+  cli/egress_watch.py                 `nanoclaw egress watch`: what the gateway decides, as it decides it
   cli/gateway_link.py                 Asks the gateway, of the running host or started for one command
   cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
   cli/link.py                         One connection to the host's terminal

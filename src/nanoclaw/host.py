@@ -259,7 +259,10 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     notify = Notify(store, tables, channels, {terminal.name: terminal.changed}, supervisor.spawn)
 
     # gateway
-    asked = build_asked(means)
+    async def forget_rules(folder: str) -> None:
+        await gateway.rules.forget_group(folder)
+
+    asked = build_asked(means, forget_rules)
     news = GatewayNews(means, asked.egress)
 
     def hear_gateway(event: control.GatewayEvent) -> None:

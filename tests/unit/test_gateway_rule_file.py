@@ -132,7 +132,7 @@ def test_a_typo_is_named_with_its_line_and_what_to_write(line: str, said: str) -
         ("https://api.example.org", "write the host alone, 'api.example.org'"),
         ("https://api.example.org/v1", "write the host alone, 'api.example.org'"),
         ("api.example.org/v1", "a path goes into `paths`"),
-        ("api.example.org:8443", "the port goes into `port`: 8443"),
+        ("api.example.org:8443", "(--port): 8443"),
         ("API.example.org", "small letters: 'api.example.org'"),
         ("api.example.org.", "without the dot at its end: 'api.example.org'"),
         ("a*.example.org", "exactly one whole label"),

@@ -91,6 +91,7 @@ def examine() -> Iterator[Finding]:
     yield check_agent(find_agent_binary(config))
     yield check_host(config)
     yield check_model(config)
+    yield check_rules(config)
 
 
 def check_python(version: tuple[int, int]) -> Finding:
@@ -194,6 +195,20 @@ def check_model(config: Config) -> Finding:
     return Finding(
         "model", State.NOTE, "no model key: the rehearsal model answers", "./nanoclaw.sh vault set anthropic"
     )
+
+
+def check_rules(config: Config) -> Finding:
+    """The rules of the gateway: whether the newest are in force."""
+    try:
+        with open_gateway(config) as gateway:
+            status = gateway.ask(admin_words.Status(), admin_words.GatewayStatus)
+    except NanoClawError as error:
+        return Finding("rules", State.WRONG, str(error))
+    if status.rules_fault:
+        return Finding("rules", State.WRONG, status.rules_fault, "./nanoclaw.sh egress log")
+    if status.rules_generation == 0:
+        return Finding("rules", State.GOOD, "the built-in rules: agents reach the model alone")
+    return Finding("rules", State.GOOD, f"generation {status.rules_generation} of your rules is in force")
 
 
 def print_finding(finding: Finding) -> None:

@@ -25,6 +25,7 @@ VERBS = (
     ("audit", "audit", "What was decided, allowed and refused."),
     ("cost", "cost", "What models have cost, limits and prices."),
     ("query", "query", "Read the store with one SELECT."),
+    ("egress", "egress", "What agents may reach on the internet, and which rule decides."),
     ("vault", "vault", "Keys and passwords that only the gateway can read."),
     ("completion", "completion", "Print what makes a shell complete these words."),
 )

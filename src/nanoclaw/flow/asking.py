@@ -26,9 +26,10 @@ from nanoclaw.flow.agent_requests import CREATE_AGENT, AgentRequests
 from nanoclaw.flow.approvals import Answer, Approvals
 from nanoclaw.flow.cards import Cards
 from nanoclaw.flow.egress import Egress
-from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.groups import AgentGroups, no_rules
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.pairing import Pairing, note_direct_chat
+from nanoclaw.flow.purge import ForgetRules
 from nanoclaw.flow.questions import ASK_USER, Questions
 from nanoclaw.flow.requests import Handler
 from nanoclaw.flow.strangers import Replay, Strangers
@@ -64,12 +65,12 @@ class Asked:
         }
 
 
-def build_asked(means: Means) -> Asked:
-    """Put the parts together."""
+def build_asked(means: Means, forget_rules: ForgetRules = no_rules) -> Asked:
+    """Put the parts together; `forget_rules` as in flow/groups.py."""
     tables = means.tables
     cards = Cards(tables)
     approvals = Approvals(tables, cards)
-    groups = AgentGroups(means, approvals.expire_group)
+    groups = AgentGroups(means, approvals.expire_group, forget_rules=forget_rules)
     strangers = Strangers(tables, approvals, cards, groups)
     requests = AgentRequests(tables, approvals, cards, groups)
     questions = Questions(tables, approvals, cards, requests)

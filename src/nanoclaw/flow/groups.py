@@ -20,7 +20,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agents import Agents, Letter
 from nanoclaw.flow.compose import prepare_workspace
 from nanoclaw.flow.means import Means
-from nanoclaw.flow.purge import purge_group
+from nanoclaw.flow.purge import ForgetRules, purge_group
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.outbox import Lane, NewDelivery
@@ -35,13 +35,21 @@ def nothing_open(connection: sqlite3.Connection, group: str, after: Aftermath, n
     """Expire the approvals of a group: there are none."""
 
 
+async def no_rules(_: str) -> None:
+    """Drop the gateway's rules of a folder: there is no gateway."""
+
+
 @dataclass(frozen=True, slots=True)
 class AgentGroups:
-    """Makes, archives and erases agent groups. `actor` is who asked, as the audit names them."""
+    """Makes, archives and erases agent groups. `actor` is who asked, as the audit names them.
+
+    `forget_rules` drops what the gateway's rules say of a folder; raises Refused.
+    """
 
     means: Means
     expire_approvals: Callable[[sqlite3.Connection, str, Aftermath, int], None] = nothing_open
     actor: str = "host"
+    forget_rules: ForgetRules = no_rules
 
     def acting_for(self, actor: str) -> AgentGroups:
         """Return the same in somebody's name: `operator`, `user:<id>`, `session:<id>`."""
@@ -126,7 +134,7 @@ class AgentGroups:
 
     async def purge(self, group: AgentGroup) -> None:
         """Erase an archived group: rows, then folders, then its name. Run again it goes on. Raises Refused, OSError."""
-        await purge_group(self.means, group, self.actor)
+        await purge_group(self.means, group, self.actor, self.forget_rules)
 
     def _note(self, connection: sqlite3.Connection, event: str, group: str, now: int, *, reason: str = "") -> None:
         entry = Entry(at=now, event=event, actor=self.actor, subject=group, verdict="allow", reason=reason)

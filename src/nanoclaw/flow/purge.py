@@ -3,7 +3,8 @@
 In: an archived group, none of whose runs is live.
 Out: nothing of it but its audit entries; what other agents have heard from it stays theirs.
 Writes: every table that holds a session of it; removes groups/<folder>, compose/<folder>, sessions/<id>.
-Never: erases a group that is not archived; forgets the folder before it is gone, so that no other group inherits it.
+Never: erases a group that is not archived; forgets the folder before it and the gateway's rules for it are gone, so
+that no other group inherits them.
 Fails: Refused while something of it is in use; OSError of the disk. Begun, it cannot be restored; run again it goes on.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from nanoclaw.domain.session import RunState
 from nanoclaw.errors import Refused
@@ -25,10 +26,11 @@ BATCH_ROWS = 200  # of one transaction, so that nobody else waits long for the w
 
 LOOKS, LOOK_SECONDS = 50, 0.1  # for a run to be over
 
+ForgetRules = Callable[[str], Awaitable[None]]
 Step = Callable[[sqlite3.Connection, Tables, str], int]
 
 
-async def purge_group(means: Means, group: AgentGroup, actor: str) -> None:
+async def purge_group(means: Means, group: AgentGroup, actor: str, forget_rules: ForgetRules) -> None:
     """Erase a group. Raises Refused, OSError."""
     now = means.clock.now_ms()
     await _wait_for_runs(means, group)
@@ -39,6 +41,7 @@ async def purge_group(means: Means, group: AgentGroup, actor: str) -> None:
             means.reached("purge.batch")
     await means.blocking(_remove_folders, means, group)
     means.reached("purge.folders_removed")
+    await forget_rules(group.folder)
     await means.store.write(lambda connection: _finish(connection, means.tables, group, (actor, now)))
     means.store.request_scrub()
     means.log.info("group.purged", group=group.id)

@@ -290,6 +290,7 @@ class GatewayClient:
                 self._learn_key(present)
             case control.RulesChanged() | control.GroupForgotten():
                 self.rules.learn(event)
+                self._learn_outside(replace(self.outside, names=self.rules.hosts))
             case _:
                 self._on_event(event)
 

@@ -158,6 +158,7 @@ class Gateway:
                 self._spawn(self._add_rule(message))
             case control.HostSettings(timezone=timezone):
                 self._egress.rules.set_timezone(timezone)
+                self._cashier.set_timezone(timezone)
             case control.GroupGone(folder=folder):
                 self._spawn(self._forget_group(folder))
             case _:

@@ -11,7 +11,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from urllib.parse import unquote
 
-from nanoclaw.gateway.target import HTTPS_PORT, MODEL_HOST, OWN_NAME, ROUTES, Target, describe, is_name, shown
+from nanoclaw.gateway.target import (
+    HTTPS_PORT,
+    MODEL_HOST,
+    OWN_NAME,
+    ROUTES,
+    TELEMETRY_HOSTS,
+    Target,
+    describe,
+    is_name,
+    shown,
+    typed,
+)  # fmt: skip
 
 MODEL_SECRET = "anthropic"
 ANY_HOST = "*"  # a rule for every name
@@ -116,21 +127,6 @@ Verdict = Allow | Ask | Deny
 
 
 TELEMETRY = "telemetry"  # what the agent's own program reports to its makers: refused at once, a pace of its own
-TELEMETRY_HOSTS = (
-    "statsig.anthropic.com",
-    "statsig.com",
-    "api.statsig.com",
-    "featuregates.org",
-    "prodregistryv2.org",
-    "sentry.io",
-    "*.sentry.io",
-    "*.ingest.sentry.io",
-    "*.ingest.us.sentry.io",
-    "*.ingest.de.sentry.io",
-    "http-intake.logs.us5.datadoghq.com",
-    "http-intake.logs.datadoghq.com",
-)
-
 
 # Built in, tried after what an operator says. A model's rule is in force only while the secret of its name is set, but
 # the first: without a key the rehearsal model answers it.
@@ -271,4 +267,5 @@ def hint(target: Target) -> str:
     """Return what would allow a call, for the agent and its person."""
     if not is_name(target.host):
         return "`nanoclaw audit` lists what was refused."
-    return f"Ask for it with the tool request_access; an admin allows it with `nanoclaw egress allow {target.host}`."
+    allow = f"`nanoclaw egress allow {typed(target)}`"
+    return f"Ask for it with the tool request_access; an admin allows it with {allow}."

@@ -174,7 +174,9 @@ def _find_spelling_fault(host: str) -> str:
     instead = host.partition("://")[2] or host
     if "://" in host or "/" in host:
         bare = instead.partition("/")[0]
-        return f"write the host alone, {say(bare)}, not an address with scheme or path; a path goes into `paths`"
+        return (
+            f"write the host alone, {say(bare)}, not an address with scheme or path; a path goes into `paths` (--path)"
+        )
     if host.endswith("."):
         return f"write it without the dot at its end: {say(host.rstrip('.'))}"
     if host != host.lower() and host.isascii():
@@ -183,7 +185,7 @@ def _find_spelling_fault(host: str) -> str:
         return _say_ascii(host)
     name, colon, port = host.rpartition(":")
     if colon and port.isdigit() and "]" not in port and ":" not in name:
-        return f"write the host alone, {say(name)}; the port goes into `port`: {port}"
+        return f"write the host alone, {say(name)}; the port goes into `port` (--port): {port}"
     if "*" in host:
         return f"{say(host)}: a `*` stands for exactly one whole label at the beginning (`*.example.org`), or alone"
     return f"{say(host)} is neither a host name nor an address in its usual form"
@@ -215,7 +217,9 @@ def _check_host(rule: Rule) -> None:
     if _is_address(rule.host) and rule.action is not Action.DENY and not rule.allow_private:
         address = ipaddress.ip_address(rule.host.strip("[]"))
         if not address.is_global:
-            raise RuleFault("host", f"{rule.host} is no public address: add allow_private = true if you mean it")
+            raise RuleFault(
+                "host", f"{rule.host} is no public address: add allow_private = true (--private) if you mean it"
+            )
 
 
 def _check_names(rule: Rule) -> None:
@@ -266,7 +270,7 @@ def _check_injection(rule: Rule) -> None:
     if not rule.tls:
         raise RuleFault("inject", 'a secret never goes out unencrypted: use scheme = "https"')
     if not rule.methods:
-        raise RuleFault("methods", 'list them when a secret is put on: methods = ["GET"]')
+        raise RuleFault("methods", 'list them when a secret is put on: methods = ["GET"] (--methods GET)')
 
 
 def _check_sense(rule: Rule) -> None:

@@ -7,7 +7,7 @@ gateway took with it when it died is put to the next one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from nanoclaw.errors import Refused
 from nanoclaw.gateway import control
@@ -15,31 +15,26 @@ from nanoclaw.gateway import control
 FORGET_SECONDS = 10.0
 
 
-def nobody_asked() -> None:
-    """Tell nobody that names have changed."""
-
-
 class RulesTold:
-    """The host's view of the rules; `changed` is called whenever names may have changed."""
+    """The host's view of the rules; `hosts` are the names by folder, "" for groups that have none of their own."""
 
     def __init__(self, send: Callable[[control.HostMessage], None]) -> None:
-        self.changed: Callable[[], None] = nobody_asked
         self.generation = 0
         self._send = send
-        self._hosts: dict[str, tuple[str, ...]] = {}
+        self.hosts: Mapping[str, tuple[str, ...]] = {}
         self._asked: dict[str, asyncio.Future[str]] = {}
 
     def hosts_for(self, folder: str) -> tuple[str, ...]:
         """Return the names that an agent group may reach by TLS on 443; none before the gateway has told them."""
-        return self._hosts.get(folder, self._hosts.get("", ()))
+        return self.hosts.get(folder, self.hosts.get("", ()))
 
     def learn(self, told: control.RulesChanged | control.GroupForgotten) -> None:
         """Take what the gateway says."""
         match told:
             case control.RulesChanged(generation=generation, hosts=hosts, part=part):
                 self.generation = generation
-                self._hosts = (self._hosts if part else {}) | {name: tuple(found) for name, found in hosts.items()}
-                self.changed()
+                names = {name: tuple(found) for name, found in hosts.items()}
+                self.hosts = {**(self.hosts if part else {}), **names}
             case control.GroupForgotten(folder=folder, error=error):
                 asked = self._asked.pop(folder, None)
                 if asked is not None and not asked.done():

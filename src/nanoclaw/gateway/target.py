@@ -15,6 +15,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 MODEL_HOST = "api.anthropic.com"
+TELEMETRY_HOSTS = (
+    "statsig.anthropic.com",
+    "statsig.com",
+    "api.statsig.com",
+    "featuregates.org",
+    "prodregistryv2.org",
+    "sentry.io",
+    "*.sentry.io",
+    "*.ingest.sentry.io",
+    "*.ingest.us.sentry.io",
+    "*.ingest.de.sentry.io",
+    "http-intake.logs.us5.datadoghq.com",
+    "http-intake.logs.datadoghq.com",
+)
 OWN_NAME = "gateway"  # the host of a call that is on no route
 HTTPS_PORT, HTTP_PORT = 443, 80
 PORT_MAX = 65535
@@ -120,6 +134,12 @@ def describe(target: Target) -> str:
     """Return a call in words that are safe to show: method, host, path without its query."""
     port = "" if target.port == (HTTPS_PORT if target.tls else HTTP_PORT) else f":{target.port}"
     return f"{shown(target.method)} {shown(target.host)}{port}{shown(target.path)}"
+
+
+def typed(target: Target) -> str:
+    """Return a call's host as a person types it after `nanoclaw egress allow`."""
+    port = "" if target.port == (HTTPS_PORT if target.tls else HTTP_PORT) else f" --port {target.port}"
+    return f"{target.host}{'' if target.tls else ' --http'}{port}"
 
 
 def find_tunnel_fault(method: str, target: str, host_header: str, tunnel: Authority) -> str | None:
