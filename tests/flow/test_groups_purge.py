@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,26 @@ async def test_orders_of_deliveries_never_go_back_for_clients_count_by_them(tmp_
         await world.until(lambda: len(family.heard) == 2)
         await world.quiet()
         assert await world.store.read(world.tables.outbox.last_order) == before + 1
+
+
+async def test_the_gateways_rules_for_a_folder_go_before_another_agent_can_have_it(tmp_path: Path) -> None:
+    async with open_swarm(tmp_path, "bob") as world:
+        bob = await archive(world, "bob")
+        told: list[tuple[str, bool]] = []
+
+        async def refuse(folder: str) -> None:
+            raise Refused(f"The rules of {folder} could not be dropped.")
+
+        async def forget(folder: str) -> None:
+            told.append((folder, await find(world, "bob") is not None))
+
+        with pytest.raises(Refused, match="The rules of bob"):
+            await replace(world.groups, forget_rules=refuse).purge(bob)
+        left = await find(world, "bob")
+        assert left is not None, "its folder is not free while rules name it"
+        await replace(world.groups, forget_rules=forget).purge(left)
+        assert told == [("bob", True)]
+        assert await find(world, "bob") is None
 
 
 @pytest.mark.parametrize("point", PURGE_CRASH_POINTS)

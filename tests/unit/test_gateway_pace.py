@@ -42,6 +42,14 @@ async def test_refusals_and_calls_of_a_box_are_slowed_apart(tmp_path: Path) -> N
         assert len([row for row in bench.rows() if row.event == "refused"]) == 4
 
 
+async def test_what_the_agents_program_reports_home_does_not_slow_other_refusals(tmp_path: Path) -> None:
+    limits = replace(SMALL, refusals_at_once=2, refusals_per_second=2.0)
+    async with running(tmp_path, limits) as bench, bench.open() as line:
+        assert await took(line, "/anthropic/api/event_logging/batch", 3) >= 0.49
+        assert await took(line, "/nowhere", 2) < 0.4
+        assert [row.rule for row in bench.rows()] == ["telemetry"] * 3 + ["default"] * 2
+
+
 async def took(line: Line, target: str, count: int) -> float:
     started = time.monotonic()
     for _ in range(count):

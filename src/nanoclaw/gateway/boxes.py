@@ -71,6 +71,7 @@ class Box:
     refusals: Pace
     calls: Pace
     handshakes: Pace
+    telemetry: Pace  # of refusals that are only the agent's own program reporting home, so that others do not wait
     charge: str | None = None
     turn_opened: asyncio.Event = field(default_factory=asyncio.Event)
     connections: set[asyncio.Task[None]] = field(default_factory=set)
@@ -113,7 +114,8 @@ class Boxes:
         refusals = Pace(limits.refusals_per_second, limits.refusals_at_once)
         calls = Pace(limits.calls_per_second, limits.calls_at_once)
         handshakes = Pace(limits.handshakes_per_second, limits.handshakes_at_once)
-        box = Box(caller, listeners, refusals, calls, handshakes)
+        telemetry = Pace(limits.refusals_per_second, limits.refusals_at_once)
+        box = Box(caller, listeners, refusals, calls, handshakes, telemetry)
         self._boxes[caller.session, caller.fence] = box
         for listener in listeners:
             listener.setblocking(False)

@@ -14,7 +14,7 @@ from nanoclaw.gateway.boxes import Box
 from nanoclaw.gateway.budget import Reservation
 from nanoclaw.gateway.ledger import Ledger, LedgerError
 from nanoclaw.gateway.line import Failure
-from nanoclaw.gateway.policy import Deny
+from nanoclaw.gateway.policy import TELEMETRY, Deny
 from nanoclaw.gateway.target import Target, shown
 
 
@@ -37,7 +37,8 @@ class Clerk:
     async def refuse(self, target: Target, denied: Deny, status: int = 403) -> None:
         """Write a refusal down, at the pace of the box, and tell the host. Raises Failure."""
         caller = self._box.caller
-        await self._box.refusals.wait()
+        pace = self._box.telemetry if denied.rule == TELEMETRY else self._box.refusals
+        await pace.wait()
         await self.record(
             Entry(
                 Event.REFUSED,
