@@ -23,10 +23,11 @@ MOST_CONTEXT = 50  # overheard rows that ride along with one trigger row, and as
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Rows for the box, in order. `charge` is who the turn is charged to: the first trigger row's sender."""
+    """Rows for the box, in order. The turn is charged to `charge` and is the `attempt` of its first trigger row."""
 
     rows: tuple[InboundRow, ...]
     charge: str
+    attempt: int = 1
 
     @property
     def triggers(self) -> int:
@@ -41,8 +42,14 @@ def claim(connection: sqlite3.Connection, tables: Tables, session: str, run: tup
     if tables.inbox.claim(connection, session, fence, now) == 0:
         return Claimed((), "")
     rows = tables.inbox.claimed(connection, session, fence)
-    charge = next((row.user or row.sender for row in rows if row.trigger), "")
-    return Claimed(tuple(_inbound_row(connection, tables, agent_group, row) for row in rows), charge)
+    triggers = [row for row in rows if row.trigger]
+    charge, attempt = (decide_charge(triggers[0]), triggers[0].attempt) if triggers else ("", 1)
+    return Claimed(tuple(_inbound_row(connection, tables, agent_group, row) for row in rows), charge, attempt)
+
+
+def decide_charge(row: ClaimedRow) -> str:
+    """Return who a turn is charged to: a task, else who wrote the message, which came through other agents or not."""
+    return f"task:{row.task}" if row.task else row.user or row.sender
 
 
 def _inbound_row(connection: sqlite3.Connection, tables: Tables, agent_group: str, row: ClaimedRow) -> InboundRow:

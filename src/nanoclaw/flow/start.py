@@ -127,7 +127,7 @@ class Starter:
     async def _open_gateway(self, plan: StartPlan, box: Box) -> None:
         session, gateway = plan.session.id, self._parts.gateway
         await gateway.listen(Grant(session, plan.fence, plan.group.id, plan.group.folder), box.listeners)
-        gateway.open_turn(session, plan.fence, plan.claimed.charge)
+        gateway.open_turn(session, plan.fence, plan.claimed.charge, plan.claimed.attempt)
 
     def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:
         tables, now = self._means.tables, self._means.clock.now_ms()

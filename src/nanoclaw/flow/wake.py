@@ -85,7 +85,7 @@ class Wake:
         if not claimed.rows:
             return
         # before the box can see a row, and so before the answer to it can close the turn
-        self._gateway.open_turn(run.session, run.fence, claimed.charge)
+        self._gateway.open_turn(run.session, run.fence, claimed.charge, claimed.attempt)
         means.reached("wake.claimed")
         run.used_at = means.clock.monotonic()
         run.finished_at = run.finished_at if run.claimed else run.used_at

@@ -64,7 +64,7 @@ class Pace:
 
 @dataclass(eq=False, slots=True)
 class Box:
-    """One live box. `charge` is who pays for the open turn, None outside a turn."""
+    """One live box. `charge` is who pays for the open turn, None outside a turn; `attempt` is that turn's."""
 
     caller: Caller
     listeners: list[socket.socket]
@@ -73,6 +73,7 @@ class Box:
     handshakes: Pace
     telemetry: Pace  # of refusals that are only the agent's own program reporting home, so that others do not wait
     charge: str | None = None
+    attempt: int = 1
     turn_opened: asyncio.Event = field(default_factory=asyncio.Event)
     connections: set[asyncio.Task[None]] = field(default_factory=set)
     paused: bool = False
@@ -133,10 +134,10 @@ class Boxes:
         for task in box.connections:
             task.cancel()
 
-    def open_turn(self, session: str, fence: int, charge: str) -> None:
+    def open_turn(self, session: str, fence: int, charge: str, attempt: int = 1) -> None:
         """Allow calls, charged to `charge`; without effect for a box that is gone."""
         if (box := self._boxes.get((session, fence))) is not None:
-            box.charge = charge
+            box.charge, box.attempt = charge, attempt
             box.turn_opened.set()
 
     def close_turn(self, session: str, fence: int) -> None:

@@ -165,7 +165,7 @@ class GatewayClient:
         self._on_log = on_log
         self._on_model_key = on_model_key
         self._grants: dict[tuple[str, int], tuple[Grant, list[socket.socket]]] = {}
-        self._turns: dict[tuple[str, int], str] = {}
+        self._turns: dict[tuple[str, int], control.TurnOpened] = {}
         self._rehearsal: int | None = None
         self._life: _Life | None = None
         self._key_told: bool | None = None
@@ -209,10 +209,10 @@ class GatewayClient:
         if self._forget((session, fence)):
             self._send(control.Unlisten(session, fence))
 
-    def open_turn(self, session: str, fence: int, charge: str) -> None:
+    def open_turn(self, session: str, fence: int, charge: str, attempt: int = 1) -> None:
         """Allow this run's calls from now on, charged to `charge`. Ordered, never blocks."""
-        self._turns[session, fence] = charge
-        self._send(control.TurnOpened(session, fence, charge))
+        self._turns[session, fence] = control.TurnOpened(session, fence, charge, attempt)
+        self._send(self._turns[session, fence])
 
     def close_turn(self, session: str, fence: int) -> None:
         """Allow no new calls of this run; those under way end by themselves. Ordered, never blocks."""
@@ -271,8 +271,8 @@ class GatewayClient:
         self._send(control.RehearsalAt(self._rehearsal))
         for grant, sockets in self._grants.values():
             self._send(control.Listen(grant.session, grant.fence, grant.group, grant.folder), sockets)
-        for (session, fence), charge in self._turns.items():
-            self._send(control.TurnOpened(session, fence, charge))
+        for turn in self._turns.values():
+            self._send(turn)
 
     def _received(self, event: control.GatewayEvent, sockets: list[socket.socket]) -> None:
         for sock in sockets:

@@ -144,8 +144,8 @@ class Gateway:
                 return
             case control.Unlisten(session=session, fence=fence):
                 self._boxes.remove(session, fence)
-            case control.TurnOpened(session=session, fence=fence, charge=charge):
-                self._boxes.open_turn(session, fence, charge)
+            case control.TurnOpened(session=session, fence=fence, charge=charge, attempt=attempt):
+                self._boxes.open_turn(session, fence, charge, attempt)
             case control.TurnClosed(session=session, fence=fence):
                 self._boxes.close_turn(session, fence)
             case control.RehearsalAt(port=port):

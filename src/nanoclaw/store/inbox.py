@@ -76,6 +76,7 @@ class ClaimedRow:
     routed_by: str = ""
     sent_by: str | None = None  # the session of the agent that wrote it
     files: str = "[]"
+    task: str | None = None  # of which it is one firing
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,4 +349,5 @@ def _claimed(row: sqlite3.Row) -> ClaimedRow:
         routed_by=row["routed_by"],
         sent_by=row["from_session_id"],
         files=row["files"],
+        task=row["task"],
     )

@@ -54,7 +54,8 @@ AND NOT EXISTS (SELECT 1 FROM inbox held WHERE held.session_id = :session_id AND
 -- name: list_claimed
 SELECT i.id, i.seq, i.attempt, i.failures, i.kind, i.trigger, i.content, i.inbound_id,
   i.routed_by, i.from_session_id, i.files,
-  b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id
+  b.text, b.sender, b.sender_name, b.sent_at, b.messaging_group_id, b.is_group, b.is_mention, b.user_id,
+  CASE WHEN i.kind = 'task' THEN (SELECT task_id FROM task_runs WHERE inbox_id = i.id) END AS task
 FROM inbox i LEFT JOIN inbound b ON b.id = i.inbound_id
 WHERE i.session_id = :session_id AND i.state = 'claimed' AND i.run = :run ORDER BY i.seq;
 

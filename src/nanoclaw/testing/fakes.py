@@ -183,6 +183,7 @@ class RecordingGateway:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, int]] = []
         self.charges: list[str] = []
+        self.attempts: list[int] = []
         self.open: set[tuple[str, int]] = set()
         self.listening: set[tuple[str, int]] = set()
         self.holds: list[control.HoldMessage] = []
@@ -208,8 +209,9 @@ class RecordingGateway:
         self.told.append(("unlisten", session, fence))
         self.listening.discard((session, fence))
 
-    def open_turn(self, session: str, fence: int, charge: str) -> None:
+    def open_turn(self, session: str, fence: int, charge: str, attempt: int = 1) -> None:
         """Allow a run's calls."""
+        self.attempts.append(attempt)
         self.told.append(("open_turn", session, fence))
         self.charges.append(charge)
         self.open.add((session, fence))
