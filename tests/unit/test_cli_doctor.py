@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nanoclaw.cli import doctor
 from nanoclaw.cli.doctor import State
+from nanoclaw.gateway.admin_words import BudgetLine
 from nanoclaw.store.migrate import open_store
 
 
@@ -47,3 +48,14 @@ def test_a_database_is_missing_whole_newer_or_damaged(tmp_path: Path) -> None:
 def test_an_unknown_time_zone_is_noted() -> None:
     assert doctor.check_timezone("Europe/Berlin").state is State.GOOD
     assert doctor.check_timezone("Nowhere/Town").state is State.NOTE
+
+
+def test_a_budget_that_is_spent_is_noted() -> None:
+    def line(name: str, spent: int, tokens: int = 0) -> BudgetLine:
+        return BudgetLine("group" if name else "all", name, "day", 5_000_000, 100, spent, tokens, 0, 0)
+
+    assert doctor.describe_budgets([]).state is State.GOOD
+    assert doctor.describe_budgets([line("main", 4_999_999, 99)]).state is State.GOOD
+    spent = doctor.describe_budgets([line("main", 5_000_000), line("", 0, 100), line("other", 1)])
+    assert (spent.state, spent.words) == (State.NOTE, "spent: main for the day, all agents together for the day")
+    assert spent.mend == "./nanoclaw.sh cost limits"

@@ -31,8 +31,8 @@ FILL = """
 INSERT INTO usage (call, at, session, fence, agent_group, folder, charge, host, model, input_tokens, output_tokens,
                    cache_read_tokens, cache_write_tokens, cost_micros, estimated)
 WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n WHERE i < :rows)
-SELECT i, :start + i * 2000, 's', 1, 'G' || (i % 20), 'f' || (i % 20), 'U' || (i % 20 % 7), 'api.anthropic.com', 'claude-x', 10, 5,
-       100, 0, 3, 0
+SELECT i, :start + i * 2000, 's', 1, 'G' || (i % 20), 'f' || (i % 20), 'U' || (i % 20 % 7), 'api.anthropic.com',
+       'claude-x', 10, 5, 100, 0, 3, 0
 FROM n
 """
 SUM_UP = """

@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -87,6 +87,7 @@ def examine() -> Iterator[Finding]:
     yield from check_namespaces(USERNS_SWITCHES)
     yield check_sandbox(config)
     yield check_wall(config)
+    yield check_budgets(config)
     yield check_database(config.paths.database)
     yield check_agent(find_agent_binary(config))
     yield check_host(config)
@@ -146,6 +147,32 @@ def check_wall(config: Config) -> Finding:
         return Finding("wall", State.GOOD, "every assistant has a uid of its own, besides namespaces and mounts")
     words = "boxes run as your own user: namespaces and mounts are the only wall between a box and your files"
     return Finding("wall", State.NOTE, words, "start the host as root to give every assistant a uid of its own")
+
+
+def check_budgets(config: Config) -> Finding:
+    """Limits on what models may cost, and which are spent."""
+    try:
+        with open_gateway(config) as gateway:
+            lines = gateway.ask(admin_words.BudgetList(), list[admin_words.BudgetLine])
+    except NanoClawError as error:
+        return Finding("budgets", State.WRONG, str(error))
+    return describe_budgets(lines)
+
+
+def describe_budgets(lines: Sequence[admin_words.BudgetLine]) -> Finding:
+    """What is said of limits; calls wait until a spent one opens or is raised."""
+    if not lines:
+        return Finding("budgets", State.GOOD, "none is set; ./nanoclaw.sh cost limit --all --month 50 sets one")
+    spent = [f"{line.name or 'all agents together'} for the {line.period}" for line in lines if is_spent(line)]
+    if spent:
+        return Finding("budgets", State.NOTE, f"spent: {', '.join(spent)}", "./nanoclaw.sh cost limits")
+    return Finding("budgets", State.GOOD, f"{len(lines)}, none of them spent")
+
+
+def is_spent(line: admin_words.BudgetLine) -> bool:
+    """Whether nothing is left of a limit."""
+    money = line.limit_micros is not None and line.spent_micros >= line.limit_micros
+    return money or (line.limit_tokens is not None and line.spent_tokens >= line.limit_tokens)
 
 
 def check_database(path: Path) -> Finding:
