@@ -27,6 +27,7 @@ NEEDS_ROOT = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("unshare") is None or not BUNDLE.exists(),
     reason="needs root, unshare and Debian's CA bundle: the host trusts a test's authority in its own namespace",
 )
+NO_PROXY = "env -u HTTPS_PROXY -u https_proxy -u HTTP_PROXY -u http_proxy -u ALL_PROXY -u all_proxy"
 UNAUTHORIZED = b'{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}'
 
 

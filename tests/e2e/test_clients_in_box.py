@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.strict_model import NEEDS_ROOT, StrictModel, bash, nanoclaw, start_trusting
+from tests.e2e.strict_model import NEEDS_ROOT, NO_PROXY, StrictModel, bash, nanoclaw, start_trusting
 from tests.flow.certificates import Authority, make_authority
 from tests.live import Chat, LiveHost
 
@@ -26,7 +26,6 @@ host = "{HOST}"
 methods = ["GET", "HEAD"]
 allow_private = true
 """
-NO_PROXY = "env -u HTTPS_PROXY -u https_proxy -u HTTP_PROXY -u http_proxy -u ALL_PROXY -u all_proxy"
 CLIENTS = {
     "curl": "curl -sS -m 20 https://files.test/hello.txt",
     "wget": "wget -q -T 20 -t 1 -O - https://files.test/hello.txt",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.search import INSIDE, holds, list_family
-from tests.e2e.strict_model import NEEDS_ROOT, StrictModel, bash, start_trusting
+from tests.e2e.strict_model import NEEDS_ROOT, NO_PROXY, StrictModel, bash, start_trusting
 from tests.flow.certificates import Authority, make_authority
 from tests.live import Chat, LiveHost, wait_until
 
@@ -59,16 +59,12 @@ def test_the_cli_is_answered_through_connect_to_the_model_api_itself(keyed: Live
     assert model.sent_away == 0
 
 
-def test_without_the_gateways_certificate_the_cli_trusts_nobody(keyed: LiveHost, model: StrictModel) -> None:
-    unset = "env -u NODE_EXTRA_CA_CERTS -u SSL_CERT_FILE NODE_TLS_REJECT_UNAUTHORIZED=1 CLAUDE_CODE_MAX_RETRIES=0"
-    said = Chat(keyed).ask(bash(f"{unset} {CLI} 'a question to nobody' </dev/null; echo ended"), "one", 120)
-    assert "ended" in said
-    assert not any("a question to nobody" in prompt for prompt in answered(model))
-
-
-def answered(model: StrictModel) -> list[str]:
-    """The requests that a CLI inside the CLI made: they have no tools of ours."""
-    return [json.dumps(body) for body in model.requests if "mcp__nanoclaw" not in json.dumps(body)]
+def test_the_cli_is_answered_without_proxy_variables_because_the_name_leads_to_the_gateway(
+    keyed: LiveHost, model: StrictModel
+) -> None:
+    said = Chat(keyed).ask(bash(f"{NO_PROXY} {CLI} 'a straight question' </dev/null"), "one", 120)
+    assert "heard: a straight question" in said
+    assert (model.sent_away, {headers.get("x-api-key") for headers in model.headers}) == (0, {KEY})
 
 
 def test_the_real_key_is_nowhere_but_in_the_gateway(keyed: LiveHost, model: StrictModel) -> None:
