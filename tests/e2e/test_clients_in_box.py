@@ -111,21 +111,22 @@ def test_every_client_reaches_an_allowed_host_through_the_gateway(chat: Chat, fi
     """By proxy variables, by /etc/hosts without them (Node before 22 knows none): TLS checked each time."""
     for way in ("", NO_PROXY):
         for name, command in CLIENTS.items():
-            said = chat.ask(bash(f"{way} sh -c {quoted(command)}".strip()), f"{name} {way}", 60)
+            said = chat.ask(bash(f"{way} sh -c {quoted(command)}".strip()), f"{name} {len(way)}", 60)
             assert "hello from outside" in said, (name, way, said)
     assert len([line for line in files.asked if line.startswith("GET /hello.txt")]) == 2 * (len(CLIENTS) - 1)
     assert any("repo.git/info/refs" in line for line in files.asked)
 
 
 def test_what_no_rule_allows_is_refused_by_either_way_and_reaches_nobody(chat: Chat, files: Files) -> None:
-    for command in (
+    commands = (
         "curl -sS -m 20 https://other.test/hello.txt",
         "curl -sS -m 20 -X POST -d x https://files.test/hello.txt",
         f"{NO_PROXY} curl -sS -m 20 https://other.test/hello.txt",
         f"{NO_PROXY} curl -sS -m 20 --resolve other.test:443:127.0.0.1 https://other.test/hello.txt",
         f"curl -sS -m 20 -k --noproxy '*' https://{ADDRESS}/hello.txt",
-    ):
-        assert "hello from outside" not in chat.ask(bash(command), command, 60)
+    )
+    for number, command in enumerate(commands):
+        assert "hello from outside" not in chat.ask(bash(command), f"try {number}", 60)
     assert files.asked == []
 
 
