@@ -128,7 +128,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> list[Figure]:
     """Measure everything in one run."""
     async with running(folder) as bench:
         kinds = KINDS if bench.client.outside.ca_pem else KINDS[:2]
-        idle = bench.memory_mb()
+        idle, load = bench.memory_mb(), os.getloadavg()[0]
         latencies = {kind: list[float]() for kind in kinds}
         events = {kind: list[float]() for kind in kinds}
         for _ in range(ROUNDS):
@@ -146,6 +146,7 @@ async def measure(folder: Path, options: argparse.Namespace) -> list[Figure]:
             left -= 10_000
         after = bench.memory_mb()
     return [
+        Figure("others' load on the machine (1 minute)", "", load, (), note="figures are the machine's own below 0.5"),
         *added("call", latencies, {"reverse": REVERSE_MS, "connect": CONNECT_MS}),
         *added("event of a stream", events, {"reverse": EVENT_MS, "connect": EVENT_MS}),
         Figure("direct, calls a second", "/s", rates["direct"], ()),
