@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from nanoclaw.contract.message import system_from_json
 from nanoclaw.domain.people import Role
 from nanoclaw.gateway import control
@@ -299,6 +301,19 @@ async def test_a_card_outlives_the_host_and_its_yes_is_a_grant_of_the_next_gatew
         await world.quiet()
         (yes,) = told(world)
         assert isinstance(yes, HoldDecided) and (yes.digest, yes.verdict) == (DIGEST, HoldVerdict.ALLOW)
+
+
+async def test_a_call_of_a_conversation_that_is_gone_is_refused_and_the_host_goes_on(tmp_path: Path) -> None:
+    async with open_world(home_with_terminal(tmp_path)) as world:
+        await at_work(world)
+        opened = await hold(world)
+        told(world)
+        for changed in ({"session": "erased"}, {"group": "erased"}, {"group": opened.session}):
+            world.news.hear(msgspec.structs.replace(opened, digest="d2" * 32, **changed))
+            await world.quiet()
+            (no,) = told(world)
+            assert isinstance(no, HoldDecided) and no.verdict is HoldVerdict.DENY and "not there any more" in no.words
+        assert len(await states(world)) == 1
 
 
 async def test_what_the_gateway_says_of_other_questions_changes_nothing(tmp_path: Path) -> None:

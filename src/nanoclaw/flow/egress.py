@@ -36,6 +36,7 @@ ANSWER = "answer"  # owed: the gateway has not said yet that it got the answer
 MOST_NAME = 64
 MOST_TITLE = 120
 MOST_FIELD = 4_000
+GONE = "This conversation is not there any more, so nobody is asked."
 NOBODY = "There is nobody to ask: this home has no owner and no admin."
 _BREAKS = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
 
@@ -149,6 +150,9 @@ class Egress:
 
     def _find_refusal(self, connection: sqlite3.Connection, held: control.HoldOpened, subject: str, now: int) -> str:
         """Return why nobody is asked, in words for the agent; '' when somebody is."""
+        session = self._tables.sessions.find(connection, held.session)
+        if session is None or session.agent_group != held.group:
+            return GONE  # erased while the call was on its way: the gateway may say nothing that stops the host
         denied = self._tables.approvals.find_denied(connection, ApprovalKind.EGRESS, subject, now - DENIED_MS)
         if denied is not None:
             return f"{read_kept(denied).by} said no to this very call a short while ago. Do not make it again now."

@@ -70,6 +70,11 @@ class Sessions:
             raise StoreError(f"session {session} is gone")
         return _session(row)
 
+    def find(self, connection: sqlite3.Connection, session: str) -> Session | None:
+        """Return a session, None when there is none."""
+        row = self._sql.row(connection, "get_session", id=session)
+        return _session(row) if row else None
+
     def list_all(self, connection: sqlite3.Connection) -> list[Session]:
         """Return the sessions that are not closed, latest first."""
         return [_session(row) for row in self._sql.rows(connection, "list_sessions")]
