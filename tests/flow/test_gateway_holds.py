@@ -84,6 +84,27 @@ async def test_a_held_call_goes_out_when_a_person_says_yes_and_not_a_byte_before
         await held(bench, 2)  # the same connection, the same call: it is asked about again
 
 
+async def test_a_call_inside_a_tunnel_waits_too_and_its_tls_client_notices_nothing_but_the_time(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench:
+        bench.rules.rules = (replace(RULE, port=443, tls=True),)
+        async with bench.tunnel("shop.example.org") as line:
+            call = asyncio.ensure_future(line.call("/pay?to=bob", host="shop.example.org", body=b"3 EUR"))
+            about = await held(bench)
+            assert about.address == "https://shop.example.org/pay?to=bob" and bench.upstream.connections == 0
+            await decides(bench, about, HoldVerdict.ALLOW)
+            assert (await call).body == b"paid"
+
+
+async def test_a_client_that_leaves_a_tunnel_waits_no_longer(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench:
+        bench.rules.rules = (replace(RULE, port=443, tls=True),)
+        async with bench.tunnel("shop.example.org") as line:
+            head = "POST /pay HTTP/1.1\r\nHost: shop.example.org\r\nContent-Length: 0\r\n\r\n"
+            line.send(head.encode())
+            await held(bench)
+        await until(lambda: any("the client went away" in row.reason for row in bench.rows()))
+
+
 async def test_a_no_is_a_403_in_the_persons_words_and_leaves_the_connection_usable(tmp_path: Path) -> None:
     async with asking(tmp_path) as bench, bench.open() as line:
         await pays(line)

@@ -148,10 +148,12 @@ class Holds:
                 woken.set()
 
     async def _keep(self, message: control.HoldDecided) -> None:
-        """Keep a yes, and in the audit who gave it."""
-        if await self._ledger.add_grant(message.digest, message.group, message.approval, message.expires_at):
-            said = f"{message.words}, approval {message.approval}, call {message.digest[:ID_CHARACTERS]}"
-            await self._ledger.record(Entry(Event.CHANGED, Caller("", 0, message.group), rule="hold", reason=said))
+        """Keep a yes; who gave it is in the audit before. Killed in between, it is there twice, the grant once."""
+        if await asyncio.to_thread(self._ledger.read, "find_grant", approval=message.approval):
+            return
+        said = f"{message.words}, approval {message.approval}, call {message.digest[:ID_CHARACTERS]}"
+        await self._ledger.record(Entry(Event.CHANGED, Caller("", 0, message.group), rule="hold", reason=said))
+        await self._ledger.add_grant(message.digest, message.group, message.approval, message.expires_at)
 
     def _is_used(self, approval: str) -> bool:
         return self._ledger.read("find_grant", approval=approval) == [(1,)]
