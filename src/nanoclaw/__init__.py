@@ -152,6 +152,7 @@ the only way out of a box
   gateway/rule_edit.py                What a change makes of a rule file. Pure
   gateway/rule_shelf.py               The rules on disk, by generation; killed at any line, old or new are in force
   gateway/rule_sets.py                Ready-made rule sets, as data
+  gateway/proposals.py                A rule that a person allowed by answering a card: what was asked for, never more
   gateway/rates.py                    How often a rule may be used
   gateway/budget.py                   What a call may cost is reserved before it is made and put right after
   gateway/spending.py                 What calls may cost, did cost and may not exceed, as values and in words

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 from urllib.parse import urlsplit
@@ -18,7 +18,8 @@ from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway import admin_words, control, egress_words, policy
 from nanoclaw.gateway.egress_words import CallJudged, RuleLine, RuleList, RulesChange
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
-from nanoclaw.gateway.policy import Action, Allow, Ask, Caller, Deny, Rule
+from nanoclaw.gateway.policy import Allow, Ask, Caller, Deny
+from nanoclaw.gateway.proposals import add_rule
 from nanoclaw.gateway.rule_file import Use
 from nanoclaw.gateway.rule_sets import SETS
 from nanoclaw.gateway.rule_words import FOLDER, find_host_fault, say, write_words
@@ -73,22 +74,7 @@ class EgressDesk:
 
     async def add_approved(self, asked: control.AddRule) -> control.RuleAdded:
         """Put in force what a person said yes to; said twice, it is done once."""
-        known = (one.rule for one in self.rules.sourced_for(asked.folder) if one.rule.name == asked.like)
-        like = next(known, Rule("", asked.host)) if asked.like else Rule("", asked.host)
-        rule = replace(
-            like,
-            name="",
-            host=asked.host,
-            action=Action.ALLOW,
-            group=asked.folder,
-            methods=frozenset(asked.methods),
-            paths=asked.paths or ("/**",),
-        )
-        try:
-            generation = await self.rules.add(rule, asked.by, asked.approval)
-        except NanoClawError as error:
-            return control.RuleAdded(asked.approval, 0, str(error))
-        return control.RuleAdded(asked.approval, generation)
+        return await add_rule(self.rules, asked)
 
     async def forget_group(self, folder: str) -> str:
         """Drop what is said of an agent group that is erased; return why it could not be done, "" when it was."""

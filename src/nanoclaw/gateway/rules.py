@@ -188,6 +188,10 @@ class Rulebook:
         """Return the rule file in force."""
         return self._file.text
 
+    def find_approved(self, approval: str) -> int | None:
+        """Return the generation that carried an approval out, None when none has."""
+        return self._approved.get(approval)
+
     async def add(self, rule: Rule, by: str, approval: str = "") -> int:
         """Put a rule in force; return its generation, the earlier one when this approval has been carried out."""
         return (await self.add_words(write_words(rule), by, approval)).generation
