@@ -116,6 +116,8 @@ async def test_a_late_yes_wakes_the_agent_which_is_told_to_make_the_call_again(t
         ((status, text, trigger),) = notes(world)
         assert (status, trigger) == ("done", True)
         assert text.startswith("Operator allowed your call, POST to api.example.org. Make it again now, the same byte")
+        late = "Allowed by Operator. The call had stopped waiting; the agent is told to make it again."
+        assert local(world).heard == [f"Andy wants to call POST api.example.org/v1/pay: {late}"]
         await answered(world, reached=False)
         assert len(notes(world)) == 1, "the gateway says it twice, the agent is told once"
 

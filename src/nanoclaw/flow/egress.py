@@ -101,6 +101,8 @@ class Egress:
         if approval.state is ApprovalState.APPROVED:
             again = f"Make it again now, the same byte for byte, within {minutes(GRANT_MS)} minutes: it goes once."
             self._tell(connection, approval, ("done", f"{kept.by} allowed your call, {what}. {again}"), after, now)
+            words = "The call had stopped waiting; the agent is told to make it again."
+            self._cards.end(connection, approval, f"Allowed by {kept.by}. {words}", after, now)
         else:
             self._tell(connection, approval, ("refused", f"{kept.by} said no to your call, {what}."), after, now)
 
