@@ -48,6 +48,12 @@ def test_credentials_and_hop_by_hop_headers_of_the_agent_are_stripped() -> None:
     assert kept == [(b"anthropic-version", b"2023-06-01")]
 
 
+def test_headers_that_would_make_another_call_of_it_than_was_judged_are_stripped() -> None:
+    names = (b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url")
+    assert strip_request([(name, b"DELETE") for name in names]) == []
+    assert strip_request([(name.replace(b"-", b"_"), b"DELETE") for name in (*names, b"x-api-key")]) == []
+
+
 def test_the_answer_loses_cookies_and_connection_headers() -> None:
     kept = strip_response(
         [

@@ -33,19 +33,24 @@ HOP_BY_HOP = frozenset(
 )
 CREDENTIALS = frozenset({b"authorization", b"x-api-key", b"cookie", b"cookie2", b"x-goog-api-key", b"api-key"})
 REWRITTEN = frozenset({b"host", b"accept-encoding", b"expect", b"content-length"})
+OTHER_CALL = frozenset(  # what some servers take for the method or path in place of those that were judged
+    {b"x-http-method-override", b"x-http-method", b"x-method-override", b"x-original-url", b"x-rewrite-url"}
+)
+REFUSED = HOP_BY_HOP | CREDENTIALS | REWRITTEN | OTHER_CALL
 NOT_FOR_THE_BOX = frozenset(
     {b"set-cookie", b"set-cookie2", b"alt-svc", b"www-authenticate", b"strict-transport-security"}
 )
 
 
 def strip_request(headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-    """Return an agent's headers (names lower-case) without credentials, hop-by-hop ones and what the gateway writes."""
+    """Return an agent's headers (names lower-case) without credentials, hop-by-hop ones and what misleads."""
     listed = list(headers)
-    named = connection_options(listed)
+    refused = REFUSED | connection_options(listed)
+    alike = ((name.replace(b"_", b"-"), name, value) for name, value in listed)  # to many servers they are the same
     return [
         (name, value)
-        for name, value in listed
-        if name not in HOP_BY_HOP | CREDENTIALS | REWRITTEN | named and not name.startswith((b"proxy-", b"x-forwarded"))
+        for plain, name, value in alike
+        if not refused & {plain, name} and not plain.startswith((b"proxy-", b"x-forwarded"))
     ]
 
 
