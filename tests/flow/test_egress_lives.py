@@ -119,7 +119,7 @@ async def live(path: Path, steps: list[str]) -> None:
             while left and left[0] != "kill host":
                 async with lives.gateway(world) as holds:
                     await lives.settle(world, holds)
-                    while left and not (step := left[0]).startswith("kill"):
+                    while left and not left[0].startswith("kill"):
                         await lives.step(left.pop(0), world, holds, held)
                 if left and left[0] == "kill gateway":
                     left.pop(0)
