@@ -101,7 +101,7 @@ def test_curl_in_a_box_waits_until_the_owner_says_1_and_then_gets_its_answer(cha
     chat.say(shop.payment(3), "pay")
     card = reads(chat, "Andy wants to call POST 127.0.0.1/pay")
     assert f"The call: POST http://127.0.0.1:{shop.port}/pay" in card and "What it sends: amount=3" in card
-    assert shop.paid == [] and "pay" in chat.messages and chat.messages["pay"] not in chat.outcomes
+    assert shop.paid == [] and chat.messages["pay"] not in chat.outcomes
     chat.say("1", "yes")
     assert "paid" in chat.settle("pay")
     assert shop.paid == ["/pay amount=3"]
