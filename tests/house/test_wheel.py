@@ -13,7 +13,7 @@ from tests.house.source import PACKAGE, ROOT, hold
 
 
 @pytest.mark.ci
-def test_the_wheel_holds_every_file_of_the_product_and_its_sql(tmp_path: Path) -> None:
+def test_the_wheel_holds_every_file_of_the_product_and_its_data(tmp_path: Path) -> None:
     """Building takes seconds, and only changes with the packaging: not in the default tier."""
     command = [
         sys.executable,
@@ -30,5 +30,9 @@ def test_the_wheel_holds_every_file_of_the_product_and_its_sql(tmp_path: Path) -
         [*command, str(ROOT)], check=True, env={"PIP_DISABLE_PIP_VERSION_CHECK": "1"}, stdin=subprocess.DEVNULL
     )
     names = set(zipfile.ZipFile(next(tmp_path.glob("nanoclaw-*.whl"))).namelist())
-    wanted = {f"nanoclaw/{p.relative_to(PACKAGE)}" for kind in ("*.py", "*.sql", "*.json") for p in PACKAGE.rglob(kind)}
+    wanted = {
+        f"nanoclaw/{p.relative_to(PACKAGE)}"
+        for kind in ("*.py", "*.sql", "*.json", "*.toml")
+        for p in PACKAGE.rglob(kind)
+    }
     hold(sorted(wanted - names), "hatch packages src/nanoclaw whole; see [tool.hatch.build] in pyproject.toml")

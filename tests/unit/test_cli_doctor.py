@@ -59,3 +59,10 @@ def test_a_budget_that_is_spent_is_noted() -> None:
     spent = doctor.describe_budgets([line("main", 5_000_000), line("", 0, 100), line("other", 1)])
     assert (spent.state, spent.words) == (State.NOTE, "spent: main for the day, all agents together for the day")
     assert spent.mend == "./nanoclaw.sh cost limits"
+
+
+def test_rules_that_had_to_fall_back_are_wrong_and_say_why() -> None:
+    assert doctor.judge_rules(0, "").state is State.GOOD
+    assert "generation 7" in doctor.judge_rules(7, "").words
+    fallen = doctor.judge_rules(6, "gateway/rules/7.toml, line 3: ...")
+    assert fallen.state is State.WRONG and "line 3" in fallen.words and "egress log" in fallen.mend

@@ -231,11 +231,16 @@ def check_rules(config: Config) -> Finding:
             status = gateway.ask(admin_words.Status(), admin_words.GatewayStatus)
     except NanoClawError as error:
         return Finding("rules", State.WRONG, str(error))
-    if status.rules_fault:
-        return Finding("rules", State.WRONG, status.rules_fault, "./nanoclaw.sh egress log")
-    if status.rules_generation == 0:
+    return judge_rules(status.rules_generation, status.rules_fault)
+
+
+def judge_rules(generation: int, fault: str) -> Finding:
+    """Return what the generation in force means; `fault` says why it is not the newest."""
+    if fault:
+        return Finding("rules", State.WRONG, fault, "./nanoclaw.sh egress log")
+    if generation == 0:
         return Finding("rules", State.GOOD, "the built-in rules: agents reach the model alone")
-    return Finding("rules", State.GOOD, f"generation {status.rules_generation} of your rules is in force")
+    return Finding("rules", State.GOOD, f"generation {generation} of your rules is in force")
 
 
 def print_finding(finding: Finding) -> None:

@@ -267,5 +267,4 @@ def hint(target: Target) -> str:
     """Return what would allow a call, for the agent and its person."""
     if not is_name(target.host):
         return "`nanoclaw audit` lists what was refused."
-    allow = f"`nanoclaw egress allow {typed(target)}`"
-    return f"Ask for it with the tool request_access; an admin allows it with {allow}."
+    return f"Ask for it with the tool request_access; an admin allows it with `nanoclaw egress allow {typed(target)}`."
