@@ -161,6 +161,11 @@ def test_a_host_that_is_not_written_plainly_is_refused_with_what_to_type(host: s
     assert fault.line == 2
 
 
+def test_a_rule_for_every_host_does_not_open_the_private_network() -> None:
+    fault = fault_of('[[rule]]\nhost = "*"\nmethods = ["GET"]\nallow_private = true\n')
+    assert (fault.line, "name the host" in str(fault)) == (4, True)
+
+
 @pytest.mark.parametrize("host", ["*", "*.example.org", "example.org", "localhost", "8.8.8.8", "[2606:4700::1111]"])
 def test_a_plain_host_is_taken(host: str) -> None:
     assert parse_file(f'[[rule]]\nhost = "{host}"\n', SETS).rules[0].host == host

@@ -220,6 +220,8 @@ def _check_host(rule: Rule) -> None:
             raise RuleFault(
                 "host", f"{rule.host} is no public address: add allow_private = true (--private) if you mean it"
             )
+    if rule.host == ANY_HOST and rule.allow_private:
+        raise RuleFault("allow_private", "with host `*` it would open your whole network: name the host")
 
 
 def _check_names(rule: Rule) -> None:
