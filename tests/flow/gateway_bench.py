@@ -66,6 +66,7 @@ class Bench:
     rules: FixedRules
     certificates: Certificates
     holds: Holds
+    desk: Desk
     faults: list[Exception] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -166,7 +167,7 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         boxes.add(Caller("s1", 1, "main", "main"), [listener])
         boxes.open_turn("s1", 1, "owner")
         port = listener.getsockname()[1]
-        yield Bench(port, upstream, ledger, boxes, events, route, purse, rules, certificates, desk.holds, faults)
+        yield Bench(port, upstream, ledger, boxes, events, route, purse, rules, certificates, desk.holds, desk, faults)
     assert faults == []
 
 

@@ -157,9 +157,9 @@ class Gateway:
             return await line.call(target, method=method, headers=headers, body=body)
 
     @contextlib.asynccontextmanager
-    async def tunnel(self, host: str) -> AsyncIterator[Line]:
+    async def tunnel(self, host: str, seconds: float = 10) -> AsyncIterator[Line]:
         """Open a tunnel by CONNECT and TLS in it, as a client does that trusts the install's authority alone."""
-        async with self.open() as line, asyncio.timeout(10):
+        async with self.open() as line, asyncio.timeout(seconds):
             line.send(f"CONNECT {host}:443 HTTP/1.1\r\nHost: {host}:443\r\n\r\n".encode())
             assert (await line.reply()).status == 200
             trusting = ssl.create_default_context(cadata=self.client.outside.ca_pem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,19 @@ async def test_what_is_not_http_is_refused_audited_and_ends_the_connection(
     assert answer.startswith(b"HTTP/1.1 %d " % status)
     row = bench.rows()[-1]
     assert (row.event, row.rule, row.status) == ("refused", "http", status)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HEAD / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nnonsense\r\n\r\n",  # what is no request has no method
+        b"HEAD / HTTP/2.0\r\nHost: 127.0.0.1\r\n\r\n",  # but this has, and its answer no body
+    ],
+)
+async def test_nonsense_behind_or_around_a_head_is_answered_as_well(bench: Bench, data: bytes) -> None:
+    answer = await bench.raw(data)
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer)[-1] in {b"400", b"505"}
+    assert answer.endswith(b"}}" if b"nonsense" in data else b"\r\n\r\n")
 
 
 async def test_a_second_request_smuggled_behind_both_framings_is_judged_by_itself(bench: Bench) -> None:

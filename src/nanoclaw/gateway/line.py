@@ -78,15 +78,16 @@ class Line:
         """Return the next head, None when the client is done."""
         loop = asyncio.get_running_loop()
         deadline: float | None = None
+        self._bodyless = False  # what is no request is answered with a body, also behind a HEAD
         while (event := self._http.next_event()) is h11.NEED_DATA:
             if self._begun and deadline is None:
                 deadline = loop.time() + self._limits.header_seconds
             self.receive(await self.read(self._limits.idle_seconds if deadline is None else deadline - loop.time()))
         if not isinstance(event, h11.Request):
             return None
+        self._bodyless = event.method == b"HEAD"
         if event.http_version not in SPOKEN:
             raise h11.RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken", error_status_hint=505)
-        self._bodyless = event.method == b"HEAD"
         self._body_ended = False
         return event
 
