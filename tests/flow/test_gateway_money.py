@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ import pytest
 
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words
-from tests.flow.gateway_stand import Gateway, Seen, StandIn, answer_stream, running, until
+from tests.flow.gateway_stand import KEY, Gateway, Seen, StandIn, answer_stream, running, until
 
 BODY = b'{"model":"claude-x","max_tokens":1000,"messages":[]}'
 
@@ -126,6 +128,23 @@ async def test_a_gateway_killed_in_mid_call_counts_what_was_reserved(gateway: Ga
     (person,) = await report(gateway, "person")
     assert (person.calls, person.estimated, person.cost_micros) == (1, 1, line.held_micros)
     going.set()
+
+
+async def test_the_attempt_of_a_turn_stands_with_what_it_used(gateway: Gateway) -> None:
+    gateway.client.open_turn("s1", 1, "U1", attempt=3)
+    await gateway.call(body=BODY)
+    await ended(gateway, 1)
+    with closing(sqlite3.connect(gateway.directory / "ledger.db")) as ledger:
+        assert ledger.execute("SELECT attempt, charge FROM usage").fetchall() == [(3, "U1")]
+
+
+async def test_a_refused_path_or_host_that_holds_a_secret_is_blotted_out_in_the_audit_and_the_log(
+    gateway: Gateway,
+) -> None:
+    for target in (f"/{KEY}/x", f"/anthropic/v1/{KEY}", f"http://{KEY}.test/", f"http://a.test/{KEY}"):
+        assert (await gateway.call(target)).status == 403
+    said = f"{await gateway.audit()} {gateway.events} {gateway.log}"
+    assert KEY not in said and KEY[12:] not in said
 
 
 async def test_a_stream_that_says_what_it_used_is_no_estimate(gateway: Gateway) -> None:

@@ -57,6 +57,8 @@ async def spend(ledger: Ledger, caller: Caller, charge: str, micros: int, *, est
 
 @pytest.mark.ci  # eight commands, each with a gateway of its own: 5 s
 def test_costs_carry_the_names_of_agents_and_people_and_say_what_is_estimated(home: Path) -> None:
+    (home / "config").mkdir(parents=True)
+    (home / "config" / "config.toml").write_text('timezone = "Asia/Kathmandu"\n')
     assert run("cost").stdout == "(nothing)\n"  # makes the ledger, as the gateway's own user
     office = Office(home)
     group, person = office.row("groups list")["id"], office.row("users list")["id"]
@@ -85,7 +87,9 @@ def test_costs_carry_the_names_of_agents_and_people_and_say_what_is_estimated(ho
     assert [row["task"] for row in rows("cost", "--by", "task")] == ["task:T1"]
     assert run("cost", "limit", "--group", "andy", "--day", "2.5").stdout == "Limited: Andy (main)\n"
     assert run("cost", "limit", "--person", "terminal:uid:0", "--month", "9").stdout == "Limited: Ada\n"
-    found = {row["whose"]: (row["spent"], row["limit"], row["period"]) for row in rows("cost", "limits")}
+    limits = rows("cost", "limits")
+    assert (limits[0]["opens_at"] + 20_700_000) % 86_400_000 == 0  # midnight in Nepal is at 18:15 UTC
+    found = {row["whose"]: (row["spent"], row["limit"], row["period"]) for row in limits}
     assert found == {"main": ("$1.75", "$2.50", "day"), "Ada": ("$1.50", "$9.00", "month")}
     assert [row["verdict"] for row in rows("audit", "--group", "main", "--session", "s1")] == ["allow", "", "allow", ""]
 

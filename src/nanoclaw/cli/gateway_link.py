@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from nanoclaw.children import gateway_spawner
 from nanoclaw.cli.host_process import host_runs
 from nanoclaw.config import Config
 from nanoclaw.errors import OperatorError, SandboxError
-from nanoclaw.gateway import admin_words
+from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.client import GatewayFds, ask_admin, open_admin_socket
 
 STOP_SECONDS = 5.0
@@ -65,6 +67,7 @@ def open_gateway(config: Config) -> Generator[GatewayDesk]:
             raise OperatorError(f"the gateway cannot be started: {error}") from error
         theirs.close()
         admin.close()
+        ours.send(msgspec.json.encode(control.HostSettings(config.timezone)))  # what days and months of costs are by
         try:
             yield GatewayDesk(path, process)
         finally:

@@ -67,7 +67,7 @@ class _Handshake:
         self._box = box
         self._line = line
         self._tunnel = tunnel
-        self._clerk = Clerk(desk.ledger, desk.tell, box)
+        self._clerk = Clerk(desk, box)
 
     async def serve(self, first: bytes) -> None:
         """End TLS here and serve the requests inside, or end the connection with an alert."""

@@ -48,7 +48,7 @@ class Requests:
         self._box = box
         self._line = line
         self._bound = bound
-        self._clerk = Clerk(desk.ledger, desk.tell, box)
+        self._clerk = Clerk(desk, box)
 
     async def serve(self) -> Authority | None:
         """Serve until the connection ends, or until a tunnel is open: then return the host it is for."""
@@ -127,6 +127,7 @@ class Requests:
                 declared_length(request),
                 target.method,
                 target.path,
+                attempt=box.attempt,
                 rehearsed=route.rehearsed,
             )
         )
