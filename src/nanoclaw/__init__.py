@@ -161,8 +161,12 @@ the only way out of a box
   gateway/prices.py                   What tokens cost: the operator's prices, then the table we ship
   gateway/cashier.py                  The operator's side of money: limits, prices, reports
   gateway/holds.py                    Calls that wait for a person, and one-shot grants
-  gateway/leaks.py                    Nothing secret goes out
   gateway/ask.py                      A call that waits for a person, while its client is watched
+  gateway/leaks.py                    Nothing secret goes out
+  gateway/wanted.py                   What is looked for in all that passes
+  gateway/forms.py                    The ways in which a secret may be written
+  gateway/shapes.py                   What tokens of well-known services look like
+  gateway/needles.py                  Finds any of many secrets in a stream
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
   gateway/upgrade.py                  A WebSocket that a rule allows, both ways, scanned and redacted
   gateway/frames.py                   The frames of a WebSocket, read and written anew

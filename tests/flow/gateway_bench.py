@@ -26,6 +26,7 @@ from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.rules import Rulebook
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import Vault
+from nanoclaw.gateway.wanted import SecretWatch
 from tests.flow.gateway_stand import KEY, ROUTE, Line, Reply, Seen, StandIn, until
 
 SMALL = Limits(
@@ -150,10 +151,10 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
             rules=rules,
             rates=Rates(SystemClock()),
             purse=purse,
-            holds=Holds(ledger, events.append, vault.values, SystemClock(), limits),
             certificates=certificates,
+            holds=Holds(ledger, events.append, SecretWatch(vault.values), SystemClock(), limits),
             find_route=lambda _rule, _target: route[-1],
-            secret_values=vault.values,
+            secret_values=SecretWatch(vault.values),
             ledger=ledger,
             pool=pool,
             clock=SystemClock(),

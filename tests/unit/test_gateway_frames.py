@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanoclaw.gateway.frames import FRAME_BYTES, Frame, Frames, Violation, mask, write_frame
+from nanoclaw.gateway.needles import Needles
 from nanoclaw.gateway.redact import Redactor
+from nanoclaw.gateway.shapes import Shapes
+from nanoclaw.gateway.wanted import Wanted
 
 KEY = b"\x01\x02\x03\x04"
 SECRET = b"sk-secret-0123456789"
+WANTED = Wanted(Needles([SECRET]), Shapes())
 
 
 class Open:
@@ -75,7 +79,7 @@ def test_a_secret_is_found_across_the_frames_of_a_message_and_its_end_is_not_hel
 ) -> None:
     between = frame(b"ping", 9, key=b"") if ping else b""
     data = frame(before + SECRET[:cut], final=False, key=b"") + between + frame(SECRET[cut:] + b"s", 0, key=b"")
-    out = Frames(lambda: Redactor([SECRET]), masked=False).feed(data)
+    out = Frames(lambda: Redactor(WANTED), masked=False).feed(data)
     found = read_all(out, masked=False)
     text = b"".join(payload for opcode, _, payload in found if opcode < 8)
     assert text == before + b"*" * len(SECRET) + b"s"

@@ -17,6 +17,7 @@ from nanoclaw.gateway.holds import Held, Holds, Pending, find_digest, find_previ
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Action, Caller, Deny, Rule
 from nanoclaw.gateway.target import Form, Target
+from nanoclaw.gateway.wanted import SecretWatch
 from nanoclaw.testing.fakes import ManualClock
 
 SECRET = b"sk-real-0123456789"
@@ -39,7 +40,7 @@ class Stage:
     calls: list[asyncio.Task[Deny | None]] = field(default_factory=list[asyncio.Task[Deny | None]])
 
     def __post_init__(self) -> None:
-        self.holds = Holds(self.ledger, self.told.append, lambda: (SECRET,), self.clock, self.limits)
+        self.holds = Holds(self.ledger, self.told.append, SecretWatch(lambda: (SECRET,)), self.clock, self.limits)
 
     async def call(self, held: Held = HELD) -> asyncio.Task[Deny | None]:
         """Begin a call, and wait until it is answered or the host is asked."""

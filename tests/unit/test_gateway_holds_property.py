@@ -20,6 +20,7 @@ from nanoclaw.gateway.control import HoldAsked, HoldDecided, HoldOpened, HoldTak
 from nanoclaw.gateway.holds import Holds, find_digest
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Deny
+from nanoclaw.gateway.wanted import SecretWatch
 from nanoclaw.testing.fakes import ManualClock
 from tests.unit.test_gateway_holds import HELD, TEN_MINUTES
 
@@ -52,7 +53,9 @@ class Gateways:
     async def running(self) -> AsyncIterator[None]:
         self.ledger = Ledger(self.path / "ledger.db", self.clock)
         self.ledger.open()
-        self.holds = Holds(self.ledger, self.hear, tuple, self.clock, replace(Limits(), hold_seconds=1000.0))
+        self.holds = Holds(
+            self.ledger, self.hear, SecretWatch(tuple), self.clock, replace(Limits(), hold_seconds=1000.0)
+        )
         try:
             async with asyncio.TaskGroup() as self.group:
                 yield

@@ -5,13 +5,22 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nanoclaw.gateway.needles import Needles
 from nanoclaw.gateway.redact import Redactor, redact_value
+from nanoclaw.gateway.shapes import Shapes
+from nanoclaw.gateway.wanted import Wanted
 
 KEY = b"sk-ant-REAL-1234"
+SHAPES = Shapes()
+
+
+def wanted(*secrets: bytes) -> Wanted:
+    """These and no other form of them."""
+    return Wanted(Needles(secrets), SHAPES)
 
 
 def redact(chunks: list[bytes], *secrets: bytes) -> bytes:
-    redactor = Redactor(secrets)
+    redactor = Redactor(wanted(*secrets))
     return b"".join(map(redactor.feed, chunks)) + redactor.finish()
 
 
@@ -36,13 +45,13 @@ def test_a_secret_cut_by_every_possible_border_is_blotted_out() -> None:
 
 
 def test_an_event_that_ends_with_a_line_break_is_passed_on_at_once() -> None:
-    redactor = Redactor([KEY])
+    redactor = Redactor(wanted(KEY))
     event = b'data: {"text":"sk-ant"}\n\n'
     assert redactor.feed(event) == event
 
 
 def test_only_the_possible_beginning_of_a_secret_is_held_back() -> None:
-    redactor = Redactor([KEY])
+    redactor = Redactor(wanted(KEY))
     assert redactor.feed(b"hello sk-an") == b"hello "
     assert redactor.feed(b"swer") == b"sk-answer"
     assert redactor.finish() == b""
@@ -57,8 +66,8 @@ def test_without_secrets_nothing_is_changed_or_held() -> None:
 
 
 def test_a_header_value_is_redacted_whole() -> None:
-    assert redact_value(b"Bearer " + KEY, [KEY]) == b"Bearer " + b"*" * len(KEY)
-    assert redact_value(b"sk-ant", [KEY]) == b"sk-ant"
+    assert redact_value(b"Bearer " + KEY, wanted(KEY)) == b"Bearer " + b"*" * len(KEY)
+    assert redact_value(b"sk-ant", wanted(KEY)) == b"sk-ant"
 
 
 def test_overlapping_secrets_are_all_blotted_out_across_a_border() -> None:
@@ -66,6 +75,16 @@ def test_overlapping_secrets_are_all_blotted_out_across_a_border() -> None:
 
 
 words = st.binary(min_size=1, max_size=6).map(lambda raw: bytes(b"ab"[byte % 2] for byte in raw))
+
+
+long_words = st.binary(min_size=7, max_size=40).map(lambda raw: bytes(b"ab"[byte % 2] for byte in raw))
+
+
+@settings(max_examples=300, deadline=None)
+@given(secrets=st.lists(long_words, min_size=1, max_size=4), data=st.data())
+def test_secrets_long_enough_for_the_sieve_are_found_at_every_place(secrets: list[bytes], data: st.DataObject) -> None:
+    parts = data.draw(st.lists(st.sampled_from([*secrets, b"a", b"ba", b"."]) | words, max_size=12))
+    assert redact(parts, *secrets) == plain_answer(b"".join(parts), secrets)
 
 
 @settings(max_examples=400, deadline=None)

@@ -35,6 +35,7 @@ from nanoclaw.gateway.upgrade import Direction, LeakFound, LeakGate, WebSocket, 
 from nanoclaw.gateway.upstream import Endpoint, UpstreamConnection, UpstreamError, UpstreamPool
 from nanoclaw.gateway.usage import Usage, UsageReader
 from nanoclaw.gateway.vault import Secret, StoredSecret
+from nanoclaw.gateway.wanted import Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Desk:
     holds: Holds
     certificates: Certificates
     find_route: Callable[[Rule, Target], Route | None]
-    secret_values: Callable[[], tuple[bytes, ...]]
+    secret_values: Callable[[], Wanted]
     ledger: Ledger
     pool: UpstreamPool
     clock: Clock

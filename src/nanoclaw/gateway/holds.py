@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nanoclaw.clock import Clock
@@ -22,6 +22,7 @@ from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.redact import redact_value
 from nanoclaw.gateway.target import HTTP_PORT, HTTPS_PORT, Target
+from nanoclaw.gateway.wanted import Wanted
 
 ADDRESS_CHARACTERS = 1_500  # of method and URL: a person is shown all of it
 PREVIEW_CHARACTERS = 1_000
@@ -75,7 +76,7 @@ class Holds:
         self,
         ledger: Ledger,
         tell: Callable[[control.HoldEvent], None],
-        secret_values: Callable[[], Iterable[bytes]],
+        secret_values: Callable[[], Wanted],
         clock: Clock,
         limits: Limits,
     ) -> None:
@@ -188,7 +189,7 @@ class Holds:
 
     def _opened(self, held: Held, digest: str) -> control.HoldOpened:
         caller, target = held.caller, held.target
-        secrets = tuple(self._secret_values())
+        secrets = self._secret_values()
         path = target.path if _is_nameable(target.path) else ""
         return control.HoldOpened(
             digest=digest,

@@ -33,6 +33,7 @@ from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.target import Target
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import Vault
+from nanoclaw.gateway.wanted import SecretWatch
 from nanoclaw.log import Log
 
 ADMIN_CONNECTIONS = 16
@@ -78,14 +79,15 @@ class Gateway:
         self._cashier = Cashier(ledger, purse, clock)
         self._certificates = Certificates(clock)
         self._egress = open_egress(arguments.directory, clock, vault, ledger, self._tell_rules)
+        secret_values = SecretWatch(vault.values)
         self._desk = Desk(
             rules=self._egress.rules,
             rates=Rates(clock),
             purse=purse,
-            holds=Holds(ledger, self._tell, vault.values, clock, self._limits),
             certificates=self._certificates,
+            holds=Holds(ledger, self._tell, secret_values, clock, self._limits),
             find_route=self._find_route,
-            secret_values=vault.values,
+            secret_values=secret_values,
             ledger=ledger,
             pool=self._pool,
             clock=clock,
