@@ -20,6 +20,7 @@ from nanoclaw.gateway.holds import Held, Holds
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Action, Caller, Deny, Rule
 from nanoclaw.gateway.target import Form, Target
+from nanoclaw.gateway.wanted import SecretWatch
 from tests.flow.people import home_with_terminal, local
 from tests.flow.test_egress_holds import at_work
 from tests.flow.world import Home, World, open_world
@@ -50,7 +51,11 @@ class Lives:
         ledger = Ledger(self.path / "ledger.db", world.clock)
         ledger.open()
         holds = Holds(
-            ledger, lambda event: self.tell(world, event), tuple, world.clock, replace(Limits(), hold_seconds=99.0)
+            ledger,
+            lambda event: self.tell(world, event),
+            SecretWatch(tuple),
+            world.clock,
+            replace(Limits(), hold_seconds=99.0),
         )
         world.gateway.holds.clear()
         self.tell(world, control.Ready(model_key=True))

@@ -192,7 +192,7 @@ class _Exchange:
         call, limits = self._call, self._desk.limits
         came = len(call.held)
         await self._send(upstream, call.held)
-        while (piece := await self._line.next_body()) is not None:
+        while (piece := await self._line.next_body(lambda: self._flush(upstream))) is not None:
             came += len(piece)
             if came > limits.body_bytes:
                 raise too_large(limits)
@@ -211,6 +211,10 @@ class _Exchange:
         self._call.sent_bytes += len(piece)
         with contextlib.suppress(OSError):  # an upstream that broke off is reported by who reads its answer
             await upstream.send(h11.Data(data=piece))
+
+    async def _flush(self, upstream: UpstreamConnection) -> None:
+        with contextlib.suppress(OSError):
+            await upstream.flush()
 
     def _stop_at(self, found: str | None) -> None:
         if found is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import h11
 import msgspec
@@ -91,11 +92,14 @@ class Line:
         self._body_ended = False
         return event
 
-    async def next_body(self) -> bytes | None:
-        """Return the next piece of the request's body, None at its end and after it."""
+    async def next_body(self, before_waiting: Callable[[], Awaitable[None]] | None = None) -> bytes | None:
+        """Return the next piece of the request's body, None at its end and after it; one may do something first when
+        it has not come yet."""
         if self._body_ended:
             return None
         while (event := self._http.next_event()) is h11.NEED_DATA:
+            if before_waiting is not None:
+                await before_waiting()
             self.receive(await self.read(self._limits.stall_seconds))
         if isinstance(event, h11.Data):
             return bytes(event.data)

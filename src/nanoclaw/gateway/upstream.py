@@ -145,7 +145,12 @@ class UpstreamConnection:
         """Send one event, a head with what follows it; waits while the other side is slow. Raises ConnectionError."""
         self._unsent += self._http.send(event) or b""
         waits = isinstance(event, h11.Request) or (isinstance(event, h11.Data) and not event.data)
-        if self._unsent and not waits:
+        if not waits:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send a head that waits for what follows it. Raises ConnectionError."""
+        if self._unsent:
             data, self._unsent = self._unsent, b""
             self._writer.write(data)
             await self._writer.drain()
