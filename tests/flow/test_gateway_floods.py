@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,3 +76,29 @@ async def test_a_gigabyte_of_header_is_refused_after_its_first_part(gateway: Gat
     assert (await gateway.audit())[-1].status == 431
     assert peak_kib(gateway) <= MEMORY_KIB
     assert (await gateway.call()).status == 200
+
+
+@pytest.mark.parametrize(
+    "connections",
+    [
+        pytest.param(10_000, marks=pytest.mark.ci),  # half a minute beside other work
+        pytest.param(100_000, marks=pytest.mark.long),  # five minutes
+    ],
+)
+async def test_a_flood_of_connections_leaves_nothing_behind(gateway: Gateway, connections: int) -> None:
+    loop = asyncio.get_running_loop()
+
+    async def knock() -> None:
+        for _ in range(connections // 40):
+            with socket.socket() as sock:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, ("127.0.0.1", gateway.port))
+
+    async with asyncio.TaskGroup() as tasks, asyncio.timeout(900):
+        for _ in range(40):
+            tasks.create_task(knock())
+    async with asyncio.timeout(30):
+        assert (await gateway.call()).status == 200
+    assert peak_kib(gateway) <= MEMORY_KIB
+    descriptors = len(list(Path(f"/proc/{gateway.client.pid}/fd").iterdir()))
+    assert descriptors < 200
