@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import h11
 
@@ -267,9 +267,15 @@ def _note_end(desk: Desk, call: Call) -> None:
     """Write down how a call ended and tell the host; nobody waits for it."""
     caller = call.entry.caller
     took_ms = round((desk.clock.monotonic() - call.started_at) * 1000)
-    ended = replace(
-        call.entry,
-        event=Event.FINISHED,
+    allowed = call.entry
+    ended = Entry(
+        Event.FINISHED,
+        caller,
+        charge=allowed.charge,
+        method=allowed.method,
+        host=allowed.host,
+        path=allowed.path,
+        rule=allowed.rule,
         reason=call.fault.message if call.fault else "",
         call=call.number,
         status=call.status,

@@ -54,6 +54,7 @@ class Line:
         self._begun = False  # a byte of the next head has come
         self._bodyless = False  # the request is a HEAD, whose answer has no body
         self._body_ended = False
+        self._undrained = 0  # bytes since the client was last waited for
         self._unsent = b""  # goes out with what else is said in this turn of the loop: one packet, one TLS record
 
     async def read(self, timeout_seconds: float) -> bytes:
@@ -146,6 +147,10 @@ class Line:
         self._unsent += data
         if len(self._unsent) >= GATHER_BYTES:
             self._flush()
+        self._undrained += len(data)
+        if self._undrained < GATHER_BYTES:
+            return  # so little fits into any buffer; a timer for each piece would cost more than sending it
+        self._undrained = 0
         try:
             async with asyncio.timeout(self._limits.stall_seconds):
                 await self.outgoing.drain()
@@ -181,9 +186,10 @@ class Line:
         """Return whether the connection can carry another call; what is left of a refused body is read away first."""
         if self._http.our_state is not h11.DONE:
             return False
-        with contextlib.suppress(TimeoutError, h11.RemoteProtocolError):
-            async with asyncio.timeout(DRAIN_SECONDS):
-                await self._drain_body()
+        if self._http.their_state is not h11.DONE:
+            with contextlib.suppress(TimeoutError, h11.RemoteProtocolError):
+                async with asyncio.timeout(DRAIN_SECONDS):
+                    await self._drain_body()
         if self._http.their_state is not h11.DONE:
             return False
         self._begun = bool(self._http.trailing_data[0])
@@ -212,12 +218,16 @@ class Line:
 
 def declared_length(request: h11.Request) -> int | None:
     """Return the length a request declares, 0 when it has no body, None when it comes in chunks (h11 checked them)."""
-    headers = list(request.headers)
-    if header_value(headers, b"transfer-encoding"):
-        return None
-    return int(header_value(headers, b"content-length") or 0)
+    length = 0
+    for name, value in request.headers:
+        if name == b"transfer-encoding":
+            return None
+        if name == b"content-length":
+            length = int(value)
+    return length
 
 
 def header_value(headers: Headers, name: bytes) -> str:
     """Return a header's values in small letters, joined by commas, "" when there is none."""
-    return ",".join(value.decode("latin-1").strip().lower() for known, value in headers if known == name)
+    found = [value for known, value in headers if known == name]
+    return b",".join(found).decode("latin-1").strip().lower() if found else ""
