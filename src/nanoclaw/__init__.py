@@ -185,6 +185,8 @@ the only way out of a box
   gateway/protection.py               What the data key is encrypted with: a key file, or a passphrase by scrypt
   gateway/envelope.py                 AES-256-GCM around each thing in the vault's file
   gateway/vault.py                    The secrets at rest, and what of them is in use
+  gateway/custody.py                  The vault in use: unlocked, changed, handed out by name, one change at a time
+  gateway/oauth.py                    Access tokens: got from the service in time, by one call for all who wait
   gateway/ledger.py                   What was refused, allowed and used, chained by hash
   gateway/audit_row.py                A row of the audit and the hash that chains it
   gateway/ledger_file.py              The ledger's file: opened, brought to the present schema
@@ -196,6 +198,7 @@ the only way out of a box
   gateway/egress_words.py             What an operator asks of the rules, and what comes back
   gateway/control.py                  What host and gateway say to each other
   gateway/rules_told.py               What the host knows of the rules: names for /etc/hosts, groups to forget
+  gateway/client_vault.py             The host's side of the vault: locked or open, the passphrase, tokens of channels
   gateway/client.py                   The host's side: starts it, starts it again, tells it boxes and turns
 
 the stand-in for a model

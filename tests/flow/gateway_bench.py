@@ -17,10 +17,13 @@ from nanoclaw.gateway.boxes import Boxes, Limits
 from nanoclaw.gateway.budget import Purse
 from nanoclaw.gateway.ca import Certificates, make_authority
 from nanoclaw.gateway.cashier import open_purse
+from nanoclaw.gateway.custody import Custody
 from nanoclaw.gateway.door import serve_connection
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
+from nanoclaw.gateway.oauth import AccessTokens
+from nanoclaw.gateway.parts import NO_MODEL
 from nanoclaw.gateway.policy import DEFAULT_RULES, Caller, Moment, Rule
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.rules import Rulebook
@@ -147,13 +150,16 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         rules = FixedRules(DEFAULT_RULES)
         certificates = Certificates(SystemClock())
         certificates.open(make_authority("bench", SystemClock()))
+        custody = Custody(vault, ledger, SystemClock(), events.append)
         desk = Desk(
             rules=rules,
             rates=Rates(SystemClock()),
             purse=purse,
             certificates=certificates,
             holds=Holds(ledger, events.append, SecretWatch(vault.values), SystemClock(), limits),
-            find_route=lambda _rule, _target: route[-1],
+            find_route=lambda _rule, _target: route[-1] or NO_MODEL,
+            custody=custody,
+            access=AccessTokens(custody, pool, SystemClock(), spawn),
             secret_values=SecretWatch(vault.values),
             ledger=ledger,
             pool=pool,

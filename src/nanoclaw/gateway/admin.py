@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from nanoclaw.clock import Clock
 from nanoclaw.errors import NanoClawError
 from nanoclaw.gateway import admin_words
 from nanoclaw.gateway.admin_egress import EgressDesk
 from nanoclaw.gateway.cashier import Cashier, MoneyRequest
-from nanoclaw.gateway.ledger import Entry, Event, Ledger
-from nanoclaw.gateway.policy import Caller
-from nanoclaw.gateway.vault import StoredSecret, Vault
+from nanoclaw.gateway.custody import Custody, VaultRequest
+from nanoclaw.gateway.ledger import Ledger
 
 IDLE_SECONDS = 30.0
 _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
@@ -29,15 +27,12 @@ _PEER = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 @dataclass(frozen=True, slots=True)
 class AdminDesk:
-    """What requests work on. `changed` is called after the vault has changed."""
+    """What requests work on."""
 
-    vault: Vault
+    custody: Custody
     ledger: Ledger
-    clock: Clock
     allowed_uid: int
     describe: Callable[[], admin_words.GatewayStatus]
-    changed: Callable[[], None]
-    turn: asyncio.Lock  # one change of the vault at a time
     cashier: Cashier
     egress: EgressDesk
 
@@ -85,19 +80,9 @@ async def _answer(desk: AdminDesk, line: bytes, uid: int) -> admin_words.AdminRe
 async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int) -> object:
     if isinstance(request, MoneyRequest):
         return await desk.cashier.perform(request, uid)
+    if isinstance(request, VaultRequest):
+        return await desk.custody.perform(request, uid)
     match request:
-        case admin_words.VaultSet(name=name, value=value, hosts=hosts):
-            async with desk.turn:
-                stored = await asyncio.to_thread(desk.vault.put, name, value, hosts, desk.clock.now_ms())
-            await _note(desk, "vault.set", f"{name} for {', '.join(stored.hosts)}", uid)
-            return _line(stored)
-        case admin_words.VaultRemove(name=name):
-            async with desk.turn:
-                await asyncio.to_thread(desk.vault.remove, name)
-            await _note(desk, "vault.rm", name, uid)
-            return True
-        case admin_words.VaultList():
-            return [_line(stored) for stored in desk.vault.list_stored()]
         case admin_words.AuditList(limit=limit, session=session, group=group, event=event):
             return await asyncio.to_thread(desk.ledger.list_newest, limit, session, group, event)
         case admin_words.AuditRows(after=after, limit=limit):
@@ -108,13 +93,3 @@ async def _perform(desk: AdminDesk, request: admin_words.AdminRequest, uid: int)
             return desk.describe()
         case _:
             return await desk.egress.perform(request, uid)
-
-
-async def _note(desk: AdminDesk, verb: str, what: str, uid: int) -> None:
-    """Use a change at once, then write it down."""
-    desk.changed()
-    await desk.ledger.record(Entry(Event.CHANGED, Caller("", 0, ""), rule=verb, reason=f"{what}, by uid {uid}"))
-
-
-def _line(stored: StoredSecret) -> admin_words.SecretLine:
-    return admin_words.SecretLine(stored.name, stored.kind, stored.hosts, stored.set_at)

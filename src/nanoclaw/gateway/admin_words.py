@@ -14,15 +14,34 @@ ADMIN_REPLY_BYTES = 8 * 1024 * 1024
 
 
 class VaultSet(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.set"):
-    """Keep a secret. For a preset (`anthropic`) the hosts are the preset's; else at least one is given."""
+    """Keep a secret. Answered by `SecretLine`.
+
+    For a preset (`anthropic`, or `preset`) all but the value may be left out; else there is at least one host.
+    `field` is the header, the parameter or the word that the kind needs, `for_host`: the host's channels may have it.
+    """
 
     name: str
     value: str
     hosts: tuple[str, ...] = ()
+    kind: str = ""
+    field: str = ""
+    preset: str = ""
+    for_host: bool = False
 
     def __repr__(self) -> str:
         """Name the secret, never show it."""
         return f"VaultSet(name={self.name!r}, value=***, hosts={self.hosts!r})"
+
+
+class VaultRotate(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rotate"):
+    """Give a secret a new value. Answered by `SecretLine`, or an error when there is none."""
+
+    name: str
+    value: str
+
+    def __repr__(self) -> str:
+        """Name the secret, never show it."""
+        return f"VaultRotate(name={self.name!r}, value=***)"
 
 
 class VaultList(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.list"):
@@ -33,6 +52,35 @@ class VaultRemove(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rm")
     """Forget a secret. Answered by true, or an error when there is none."""
 
     name: str
+
+
+class VaultRekey(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.rekey"):
+    """Encrypt everything anew `by` keyfile, passphrase or keyring. Answered by true.
+
+    `current`, when given, must be the passphrase that is in force.
+    """
+
+    by: str
+    passphrase: str = ""
+    current: str = ""
+
+    def __repr__(self) -> str:
+        """Hide the passphrases."""
+        return f"VaultRekey(by={self.by!r}, ***)"
+
+
+class VaultUnlock(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.unlock"):
+    """Open the vault. Answered by true, or an error."""
+
+    passphrase: str
+
+    def __repr__(self) -> str:
+        """Hide the passphrase."""
+        return "VaultUnlock(***)"
+
+
+class VaultPresets(msgspec.Struct, frozen=True, tag_field="verb", tag="vault.presets"):
+    """List what is known of services. Answered by a list of `PresetLine`."""
 
 
 class AuditList(msgspec.Struct, frozen=True, tag_field="verb", tag="audit.list"):
@@ -123,8 +171,12 @@ class CostReport(msgspec.Struct, frozen=True, tag_field="verb", tag="cost.report
 
 AdminRequest = (
     VaultSet
+    | VaultRotate
     | VaultList
     | VaultRemove
+    | VaultRekey
+    | VaultUnlock
+    | VaultPresets
     | AuditList
     | AuditRows
     | AuditVerify
@@ -155,6 +207,21 @@ class SecretLine(msgspec.Struct, frozen=True):
     kind: str
     hosts: tuple[str, ...]
     set_at: int
+    field: str = ""
+    for_host: bool = False
+    preset: str = ""
+
+
+class PresetLine(msgspec.Struct, frozen=True):
+    """What is known of a service: how its secret is sent, how it begins, and what .env files call it."""
+
+    name: str
+    title: str
+    kind: str
+    hosts: tuple[str, ...]
+    begins: tuple[str, ...]
+    env: tuple[str, ...]
+    for_host: bool
 
 
 class AuditLine(msgspec.Struct, frozen=True):
@@ -248,3 +315,6 @@ class GatewayStatus(msgspec.Struct, frozen=True):
     audit_head: str
     rules_generation: int = 0
     rules_fault: str = ""
+    vault_locked: bool = False
+    vault_by: str = "keyfile"
+    refused_access: tuple[str, ...] = ()  # services that did not renew their access, in plain words

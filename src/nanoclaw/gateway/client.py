@@ -23,7 +23,9 @@ from typing import IO
 from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.gateway import control
 from nanoclaw.gateway.admin_client import ask_admin as ask_admin  # seen by others through this door
+from nanoclaw.gateway.client_vault import VaultLink as VaultLink
 from nanoclaw.gateway.rules_told import RulesTold
+from nanoclaw.gateway.secret import Secret as Secret
 
 BOOT = (
     "import sys; sys.path[:0] = sys.argv[1].split(':'); "
@@ -157,6 +159,7 @@ class GatewayClient:
         self.rules = RulesTold(self._send)
         self._timezone = timezone
         self.model_key = False
+        self.vault = VaultLink(self._send)
         self.outside = Outside()
         self.on_outside: Callable[[], None] = lambda: None
         self._spawn = spawn
@@ -267,6 +270,7 @@ class GatewayClient:
         os.set_blocking(life.log.fileno(), False)
         loop.add_reader(life.log.fileno(), self._read_log, life)
         loop.add_reader(life.pidfd, self._exited, life)
+        self.vault.started()
         self._send(control.HostSettings(self._timezone))
         self._send(control.RehearsalAt(self._rehearsal))
         for grant, sockets in self._grants.values():
@@ -291,6 +295,8 @@ class GatewayClient:
             case control.RulesChanged() | control.GroupForgotten():
                 self.rules.learn(event)
                 self._learn_outside(replace(self.outside, names=self.rules.hosts))
+            case control.VaultState() | control.KeepPassphrase() | control.Token():
+                self.vault.received(event)
             case _:
                 self._on_event(event)
 

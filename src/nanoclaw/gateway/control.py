@@ -123,7 +123,28 @@ class AddRule(msgspec.Struct, frozen=True, tag=True):
 
 
 HoldMessage = HoldAsked | HoldDecided | AddRule
-HostMessage = Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HostSettings | GroupGone | HoldMessage
+
+
+class Unlock(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: open the vault. Answered by `VaultState`."""
+
+    passphrase: str
+
+    def __repr__(self) -> str:
+        """Hide the passphrase."""
+        return "Unlock(***)"
+
+
+class TokenWanted(msgspec.Struct, frozen=True, tag=True):
+    """Host to gateway: a channel needs its token. Answered by `Token`."""
+
+    name: str
+
+
+VaultMessage = Unlock | TokenWanted
+HostMessage = (
+    VaultMessage | Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HostSettings | GroupGone | HoldMessage
+)
 
 
 def parse_host_message(data: bytes) -> HostMessage:
@@ -225,7 +246,39 @@ class RuleAdded(msgspec.Struct, frozen=True, tag=True):
 
 
 HoldEvent = HoldOpened | HoldTaken | RuleAdded
-GatewayEvent = Ready | ModelKey | CallRefused | CallFinished | RulesChanged | GroupForgotten | HoldEvent
+
+
+class VaultState(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: whether the vault is open, and by what it is protected; `error`: why it could not be opened."""
+
+    locked: bool
+    by: str
+    error: str = ""
+
+
+class KeepPassphrase(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: what opens the vault from now on; "" nothing does."""
+
+    passphrase: str
+
+    def __repr__(self) -> str:
+        """Hide the passphrase."""
+        return "KeepPassphrase(***)"
+
+
+class Token(msgspec.Struct, frozen=True, tag=True):
+    """Gateway to host: a channel's token, None when there is none that is for the host."""
+
+    name: str
+    value: str | None
+
+    def __repr__(self) -> str:
+        """Hide the value."""
+        return f"Token(name={self.name!r}, value=***)"
+
+
+VaultEvent = VaultState | KeepPassphrase | Token
+GatewayEvent = VaultEvent | Ready | ModelKey | CallRefused | CallFinished | RulesChanged | GroupForgotten | HoldEvent
 
 
 def parse_gateway_event(data: bytes) -> GatewayEvent:

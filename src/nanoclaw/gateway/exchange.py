@@ -20,12 +20,14 @@ from nanoclaw.gateway import control
 from nanoclaw.gateway.boxes import Limits, Spawn
 from nanoclaw.gateway.budget import Purse, Reservation
 from nanoclaw.gateway.ca import Certificates
+from nanoclaw.gateway.custody import Custody
 from nanoclaw.gateway.frames import Frames
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import strip_response
 from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.line import Failure, Line, client_gone, header_value
+from nanoclaw.gateway.oauth import AccessTokens
 from nanoclaw.gateway.policy import Deny, Rule
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.redact import Redactor, redact_value
@@ -56,7 +58,9 @@ class Desk:
     purse: Purse
     holds: Holds
     certificates: Certificates
-    find_route: Callable[[Rule, Target], Route | None]
+    find_route: Callable[[Rule, Target], Route | Deny]
+    custody: Custody
+    access: AccessTokens
     secret_values: Callable[[], Wanted]
     ledger: Ledger
     pool: UpstreamPool

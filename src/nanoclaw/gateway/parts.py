@@ -24,19 +24,24 @@ from nanoclaw.gateway.admin_egress import open_egress
 from nanoclaw.gateway.boxes import Box, Boxes, Limits
 from nanoclaw.gateway.ca import SEALED_NAME, Certificates, make_authority
 from nanoclaw.gateway.cashier import Cashier, open_purse
+from nanoclaw.gateway.custody import Custody
 from nanoclaw.gateway.door import serve_connection
 from nanoclaw.gateway.exchange import Desk, Route
 from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.ledger import Ledger
-from nanoclaw.gateway.policy import Caller, Rule
+from nanoclaw.gateway.oauth import AccessTokens
+from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.target import Target
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
-from nanoclaw.gateway.vault import Vault
+from nanoclaw.gateway.vault import LOCKED, Vault
 from nanoclaw.gateway.wanted import SecretWatch
 from nanoclaw.log import Log
 
 ADMIN_CONNECTIONS = 16
+NO_MODEL = Deny(
+    "key", "No model key is set and the rehearsal model is not running. Set a key with `nanoclaw vault set anthropic`."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,6 @@ class Gateway:
         self._limits = Limits()
         self._pool = UpstreamPool()
         self._rehearsal: int | None = None
-        self._key_told = self._has_key()
         self._boxes = Boxes(self._spawn, self._serve_box, self._limits)
         self._admins: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
@@ -78,6 +82,8 @@ class Gateway:
         purse = open_purse(ledger, clock)
         self._cashier = Cashier(ledger, purse, clock)
         self._certificates = Certificates(clock)
+        self._custody = Custody(vault, ledger, clock, self._tell)
+        self._access = AccessTokens(self._custody, self._pool, clock, self._spawn)
         self._egress = open_egress(arguments.directory, clock, vault, ledger, self._tell_rules)
         secret_values = SecretWatch(vault.values)
         self._desk = Desk(
@@ -87,6 +93,8 @@ class Gateway:
             certificates=self._certificates,
             holds=Holds(ledger, self._tell, secret_values, clock, self._limits),
             find_route=self._find_route,
+            custody=self._custody,
+            access=self._access,
             secret_values=secret_values,
             ledger=ledger,
             pool=self._pool,
@@ -96,15 +104,7 @@ class Gateway:
             tell=self._tell,
         )
         self._admin_desk = AdminDesk(
-            vault,
-            ledger,
-            clock,
-            arguments.admin_uid,
-            self._describe,
-            self._vault_changed,
-            asyncio.Lock(),
-            self._cashier,
-            self._egress,
+            self._custody, ledger, arguments.admin_uid, self._describe, self._cashier, self._egress
         )
         host = socket.socket(fileno=arguments.control_fd)
         self._host = control.ControlChannel[control.HostMessage](
@@ -118,12 +118,15 @@ class Gateway:
         admin = socket.socket(fileno=self._arguments.admin_fd)
         admin.setblocking(False)
         loop.add_reader(admin.fileno(), self._accept_admin, admin)
-        self._open_authority()
-        self._host.send(control.Ready(self._key_told, self._certificates.pem))
-        self._tell_rules()
+        self._custody.on_open = self._serve_open
+        self._custody.on_change = self._tell_rules  # rules that want a secret come and go with it
+        self._serve_open()
+        self._host.send(self._custody.state())
         if self._egress.rules.fault:
             self._log.error("rules.not_taken", reason=self._egress.rules.fault)
-        self._log.info("gateway.started", pid=os.getpid(), model_key=self._key_told, audit_rows=self._ledger.rows)
+        self._log.info(
+            "gateway.started", pid=os.getpid(), model_key=self._custody.model_key, audit_rows=self._ledger.rows
+        )
         await self._stop.wait()
         loop.remove_reader(admin.fileno())
         admin.close()
@@ -152,6 +155,8 @@ class Gateway:
                 self._boxes.close_turn(session, fence)
             case control.RehearsalAt(port=port):
                 self._rehearsal = port
+            case control.Unlock() | control.TokenWanted():
+                self._spawn(self._custody.take(message))
             case control.HoldAsked():
                 self._desk.holds.asked(message)
             case control.HoldDecided():
@@ -186,8 +191,11 @@ class Gateway:
     async def _forget_group(self, folder: str) -> None:
         self._tell(control.GroupForgotten(folder, await self._egress.forget_group(folder)))
 
-    def _has_key(self) -> bool:
-        return self._vault.find(policy.MODEL_SECRET) is not None
+    def _serve_open(self) -> None:
+        """Say that this process serves; again when the vault was unlocked, with the certificate that boxes trust."""
+        self._open_authority()
+        self._host.send(control.Ready(self._custody.model_key, self._certificates.pem))
+        self._tell_rules()
 
     def _open_authority(self) -> None:
         """Sign with this install's authority, made at the first start; without effect while the vault is locked."""
@@ -198,32 +206,28 @@ class Gateway:
             self._vault.seal(SEALED_NAME, sealed)
         self._certificates.open(sealed)
 
-    def _vault_changed(self) -> None:
-        if self._has_key() != self._key_told:
-            self._key_told = self._has_key()
-            self._tell(control.ModelKey(self._key_told))
-        self._tell_rules()  # rules that want a secret come and go with it
-
-    def _find_route(self, rule: Rule, target: Target) -> Route | None:
+    def _find_route(self, rule: Rule, target: Target) -> Route | Deny:
         """Return where a call goes now, with what is put on it; a model without its key is the rehearsal, if it runs.
 
-        None: the rule wants a secret that is not there.
+        Denied is a call whose secret is not there, or lies in a vault that is locked.
         """
         endpoint = Endpoint(target.host, target.port, tls=target.tls, allow_private=rule.allow_private)
         if not rule.inject:
             return Route(endpoint, None)
+        is_model = rule.inject == policy.MODEL_SECRET
         if (secret := self._vault.find(rule.inject)) is not None:
-            model = rule.inject == policy.MODEL_SECRET
-            return Route((self._arguments.upstream if model else None) or endpoint, secret)
-        if rule.inject == policy.MODEL_SECRET and self._rehearsal is not None:
+            return Route((self._arguments.upstream if is_model else None) or endpoint, secret)
+        if self._vault.holds(rule.inject):
+            return Deny("vault", LOCKED)
+        if is_model and self._rehearsal is not None:
             return Route(Endpoint("127.0.0.1", self._rehearsal, tls=False, allow_private=True), None, rehearsed=True)
-        return None
+        return NO_MODEL if is_model else no_secret(rule)
 
     def _describe(self) -> admin_words.GatewayStatus:
         boxes = list(self._boxes)
         return admin_words.GatewayStatus(
             pid=os.getpid(),
-            model_key=self._has_key(),
+            model_key=self._custody.model_key,
             rehearsal_port=self._rehearsal,
             boxes=len(boxes),
             open_turns=sum(box.charge is not None for box in boxes),
@@ -232,6 +236,9 @@ class Gateway:
             audit_head=self._ledger.head,
             rules_generation=self._egress.rules.generation,
             rules_fault=self._egress.rules.fault,
+            vault_locked=self._vault.locked,
+            vault_by=self._vault.protection,
+            refused_access=self._access.refusals(),
         )
 
     def _accept_admin(self, admin: socket.socket) -> None:
@@ -246,3 +253,9 @@ class Gateway:
         task = self._spawn(serve_admin(self._admin_desk, sock))
         self._admins.add(task)
         task.add_done_callback(self._admins.discard)
+
+
+def no_secret(rule: Rule) -> Deny:
+    """Return the refusal of a call whose rule puts on a secret that is not there."""
+    words = f"The rule {rule.name!r} puts on the secret {rule.inject!r}, which is not set."
+    return Deny("key", f"{words} Set it with `nanoclaw vault set {rule.inject}`.")

@@ -30,9 +30,6 @@ from nanoclaw.gateway.upgrade import upgrade_headers, wants_websocket
 from nanoclaw.gateway.usage import Usage
 
 OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls are made while the agent answers.")
-NO_MODEL = Deny(
-    "key", "No model key is set and the rehearsal model is not running. Set a key with `nanoclaw vault set anthropic`."
-)
 
 UNENCRYPTED = Deny("vault", "A secret is never sent over plain http. Call the address with https.")
 HELD_BYTES = 1024 * 1024
@@ -161,9 +158,12 @@ class Requests:
             await self._refuse(target, Deny("size", failure.message), failure.status, failure.kind)
         if wants_websocket(request) and not (rule.upgrade and length == 0):
             await self._refuse(target, no_upgrade(rule))
+        if (kept := desk.access.deny(target)) is not None:
+            await self._refuse(target, kept)
+        await desk.custody.settled()
         route = desk.find_route(rule, target)
-        if route is None:
-            await self._refuse(target, no_secret(rule), 503, "api_error")
+        if isinstance(route, Deny):
+            await self._refuse(target, route, 503, "api_error")
         if (limited := desk.rates.take(self._box.caller.folder, rule)) is not None:
             await self._refuse(target, limited, 429, "rate_limit_error")
         return route
@@ -188,7 +188,8 @@ class Requests:
         if not target.tls:
             await self._refuse(target, UNENCRYPTED)
         try:
-            return inject(headers, path, *route.secret, target.host)
+            stored, secret = route.secret
+            return inject(headers, path, stored, await self._desk.access.usable(stored, secret), target.host)
         except Refused as refused:
             await self._refuse(target, Deny("vault", refused.reason))
 
@@ -226,14 +227,6 @@ class Requests:
             await self._refuse(target, denied, error.error_status_hint, "invalid_request_error")
         except Failure as failure:
             await self._line.answer(failure)
-
-
-def no_secret(rule: Rule) -> Deny:
-    """Return the refusal of a call whose rule puts on a secret that is not there."""
-    if rule.inject == policy.MODEL_SECRET:
-        return NO_MODEL
-    words = f"The rule {rule.name!r} puts on the secret {rule.inject!r}, which is not set."
-    return Deny("key", f"{words} Set it with `nanoclaw vault set {rule.inject}`.")
 
 
 def no_upgrade(rule: Rule) -> Deny:
