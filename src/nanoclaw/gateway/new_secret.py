@@ -19,6 +19,7 @@ from nanoclaw.gateway.vault_file import Kind, StoredSecret
 
 SECRET_MIN = 8  # shorter ones would blot out ordinary words when answers are redacted
 SECRET_MAX = 8192
+TOKEN_LENGTH = 16  # a name this long that begins as a service's secrets do is one, pasted in the wrong place
 WANTED_KINDS = (Kind.BEARER, Kind.HEADER, Kind.BASIC, Kind.QUERY, Kind.PATH, Kind.OAUTH2, Kind.CHANNEL)
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
@@ -50,7 +51,7 @@ class Wishes:
 
 def check_new(name: str, value: str, hosts: Sequence[str], wishes: Wishes, now_ms: int) -> tuple[StoredSecret, str]:
     """Return what is kept of a secret, and its value. Raises OperatorError naming what is wrong."""
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or (len(name) >= TOKEN_LENGTH and find_owner(name)):
         raise OperatorError(
             "That is no name for a secret: use small letters, digits, - and _, a letter first, at most 64. The name is "
             "yours to choose; the value is asked for."

@@ -77,7 +77,8 @@ class AccessTokens:
 
     def refusals(self) -> tuple[str, ...]:
         """Return what services refused, in plain words, for `nanoclaw doctor`."""
-        return tuple(access.refusal for access in self._access.values() if access.refusal)
+        found = ((access, self._custody.vault.find(name)) for name, access in self._access.items())
+        return tuple(access.refusal for access, now in found if access.refusal and now and now[1] is access.known)
 
     def deny(self, target: Target) -> Deny | None:
         """Return why a call is refused that would reach an address where tokens are given; None: it would not."""
