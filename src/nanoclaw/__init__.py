@@ -215,6 +215,8 @@ the stand-in for a model
 
 the host
   children.py                         The host's children that are not boxes, and what each may see
+  keyring.py                          The operating system's keyring, by its own tool: what opens the vault of one home
+  unlock.py                           Keeps the vault open: by a passphrase file or the system's keyring
   supervise.py                        The host's one TaskGroup, its signals, its stop event and the deadline of a stop
   host.py                             The composition root: every part, built in the order of the map
 
@@ -282,6 +284,8 @@ the command line
   cli/trace.py                        `nanoclaw trace MESSAGE`: what became of a message
   cli/up.py                           `nanoclaw up`: the host, in this process or detached
   cli/vault.py                        `nanoclaw vault`: secrets that only the gateway can read
+  cli/vault_lock.py                   The vault's lock on the command line: its passphrase, and what it lies under
+  cli/vault_import.py                 `nanoclaw vault import --env FILE`: known keys of a .env file go into the vault
 
 for tests and plug-in authors
   testing/contracts/channels.py       What every channel must do

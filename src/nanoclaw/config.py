@@ -128,6 +128,7 @@ class Config:
     operator: str  # login name of who runs the host
     uid: int
     search_path: str = ""  # `$PATH`, to find an agent CLI that came with no wheel
+    passphrase_file: Path | None = None  # what opens the vault: `$CREDENTIALS_DIRECTORY/nanoclaw-vault`, or as told
     crash_point: str = field(default="")  # `$NANOCLAW_CRASH_AT`: see nanoclaw.testing.crashpoints
 
     @property
@@ -175,6 +176,7 @@ def load_config() -> Config:
         operator=_login_name(),
         uid=os.geteuid(),
         search_path=os.environ.get("PATH", ""),
+        passphrase_file=_credential(os.environ.get("CREDENTIALS_DIRECTORY", "")),
         crash_point=os.environ.get("NANOCLAW_CRASH_AT", ""),
     )
 
@@ -211,6 +213,27 @@ def write_settings(path: Path, changes: dict[str, str]) -> None:
     draft = path.with_suffix(".toml.new")
     draft.write_text("\n".join(kept) + "\n", encoding="utf-8")
     draft.replace(path)
+
+
+def read_secret_file(path: Path) -> str:
+    """Return a passphrase or a key that a file holds, without its last line break. Raises OperatorError."""
+    return read_text_file(path).removesuffix("\n")
+
+
+def read_text_file(path: Path) -> str:
+    """Return the text of a file that a person made. Raises OperatorError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise OperatorError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise OperatorError(f"{path} is no text file") from error
+
+
+def _credential(directory: str) -> Path | None:
+    """Return the passphrase's file as systemd hands it over (systemd.exec(5), LoadCredential=)."""
+    path = Path(directory) / "nanoclaw-vault"
+    return path if directory and path.is_file() else None
 
 
 def _open_home(home: Path) -> str:

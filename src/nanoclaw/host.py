@@ -59,6 +59,7 @@ from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
 from nanoclaw.supervise import Supervisor, ThreadBlocking, wait_first
+from nanoclaw.unlock import VaultOpener
 
 DRAIN_SECONDS = 10.0
 STOP_GRACE_SECONDS = 3.0
@@ -117,6 +118,13 @@ def find_agent_binary(config: Config) -> Path | None:
             return bundled
     found = shutil.which("claude", path=config.search_path)
     return Path(found) if found else None
+
+
+def model_state(rehearsal: Rehearsal, gateway: GatewayClient) -> str:
+    """Return who answers, for `nanoclaw status`: key, rehearsal, or locked."""
+    if rehearsal.active:
+        return "rehearsal"
+    return "locked" if gateway.vault.state.locked else "key"
 
 
 def crash_point(spec: str) -> Callable[[str], None]:
@@ -288,6 +296,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         timezone=config.timezone,
     )
     rehearsal.announce = gateway.set_rehearsal
+    VaultOpener(gateway.vault, config, log, supervisor.spawn).start()
     # sandbox
     agent_binary = find_agent_binary(config)
     watchdog = DiskWatchdog(means.clock, log)
@@ -302,7 +311,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         by_operator(asked.approvals),
         asked.pairing.create,
         (terminal.name, operator.handle),
-        lambda: HostFacts(os.getpid(), started_at, "rehearsal" if rehearsal.active else "key", len(live)),
+        lambda: HostFacts(os.getpid(), started_at, model_state(rehearsal, gateway), len(live)),
         supervisor.request_stop,
     )
     desk = Desk(tables, str(config.paths.home), hands)

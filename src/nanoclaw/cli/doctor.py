@@ -91,7 +91,7 @@ def examine() -> Iterator[Finding]:
     yield check_database(config.paths.database)
     yield check_agent(find_agent_binary(config))
     yield check_host(config)
-    yield check_model(config)
+    yield from check_model(config)
     yield check_rules(config)
 
 
@@ -210,18 +210,26 @@ def check_host(config: Config) -> Finding:
     return Finding("host", State.NOTE, "down; `./nanoclaw.sh` and `./nanoclaw.sh up` start it")
 
 
-def check_model(config: Config) -> Finding:
-    """Who answers: the model of the vault's key, or the rehearsal model."""
+def check_model(config: Config) -> Iterator[Finding]:
+    """Who answers, the model of the vault's key or the rehearsal model; and whether the vault serves what it holds."""
     try:
         with open_gateway(config) as gateway:
-            names = [line.name for line in gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])]
+            status = gateway.ask(admin_words.Status(), admin_words.GatewayStatus)
     except NanoClawError as error:
-        return Finding("model", State.WRONG, str(error))
-    if "anthropic" in names:
-        return Finding("model", State.GOOD, "a model key is in the vault")
-    return Finding(
-        "model", State.NOTE, "no model key: the rehearsal model answers", "./nanoclaw.sh vault set anthropic"
-    )
+        yield Finding("model", State.WRONG, str(error))
+        return
+    if status.model_key:
+        yield Finding("model", State.GOOD, "a model key is in the vault")
+    else:
+        mend = "./nanoclaw.sh vault set anthropic"
+        yield Finding("model", State.NOTE, "no model key: the rehearsal model answers", mend)
+    if status.vault_locked and host_runs(config.paths):
+        words = f"locked (it lies under a {status.vault_by}): no key is served, so no model answers"
+        yield Finding("vault", State.WRONG, words, "./nanoclaw.sh vault unlock")
+    else:
+        yield Finding("vault", State.GOOD, f"lies under a {status.vault_by}")
+    for refusal in status.refused_access:
+        yield Finding("access", State.WRONG, refusal)
 
 
 def check_rules(config: Config) -> Finding:

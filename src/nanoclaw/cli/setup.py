@@ -12,11 +12,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from nanoclaw.channels.plain_text import neutralise
-from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import HostStarter
 from nanoclaw.cli.question import GOOD, Listener, Question, ask
 from nanoclaw.cli.stop import stop_host
 from nanoclaw.cli.vault import read_value
+from nanoclaw.cli.vault_lock import open_vault
 from nanoclaw.config import Config, load_config, write_settings
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words
@@ -113,7 +113,7 @@ def keep_key(config: Config, wishes: Wishes) -> None:
     given = wishes.key_file is not None or wishes.key_stdin
     if not given and not sys.stdin.isatty():
         return
-    with open_gateway(config) as gateway:
+    with open_vault(config) as gateway:
         if not given:
             names = [line.name for line in gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])]
             kept = "Enter keeps the one that is set" if MODEL_SECRET in names else "Enter goes on without one"

@@ -157,12 +157,8 @@ class Gateway:
                 self._rehearsal = port
             case control.Unlock() | control.TokenWanted():
                 self._spawn(self._custody.take(message))
-            case control.HoldAsked():
-                self._desk.holds.asked(message)
-            case control.HoldDecided():
-                self._spawn(self._desk.holds.decide(message))
-            case control.AddRule():
-                self._spawn(self._add_rule(message))
+            case control.HoldAsked() | control.HoldDecided() | control.AddRule():
+                self._hear_person(message)
             case control.HostSettings(timezone=timezone):
                 self._egress.rules.set_timezone(timezone)
                 self._cashier.set_timezone(timezone)
@@ -172,6 +168,17 @@ class Gateway:
                 assert_never(message)
         for sock in sockets:
             sock.close()
+
+    def _hear_person(self, message: control.HoldMessage) -> None:
+        match message:
+            case control.HoldAsked():
+                self._desk.holds.asked(message)
+            case control.HoldDecided():
+                self._spawn(self._desk.holds.decide(message))
+            case control.AddRule():
+                self._spawn(self._add_rule(message))
+            case _:
+                assert_never(message)
 
     def _host_gone(self, reason: str) -> None:
         self._stop.set()  # before the log: a host that was killed does not read it any more, and writing fails

@@ -18,7 +18,7 @@ COLUMNS = ("host", "pid", "started_at", "home", "model", "boxes", "sessions", "m
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What only the running host knows. `started_at` in epoch milliseconds; `model`: key, rehearsal or none."""
+    """What only the running host knows. `started_at` in epoch milliseconds; `model`: key, rehearsal or locked."""
 
     pid: int
     started_at: int
