@@ -196,6 +196,7 @@ the only way out of a box
   gateway/admin_client.py             Asks a gateway's admin socket, for the command line
   gateway/admin_words.py              What an operator asks of the gateway, and what comes back
   gateway/egress_words.py             What an operator asks of the rules, and what comes back
+  gateway/vault_words.py              What host and gateway say to each other of the vault
   gateway/control.py                  What host and gateway say to each other
   gateway/rules_told.py               What the host knows of the rules: names for /etc/hosts, groups to forget
   gateway/client_vault.py             The host's side of the vault: locked or open, the passphrase, tokens of channels

@@ -18,6 +18,14 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from nanoclaw.gateway.vault_words import KeepPassphrase as KeepPassphrase
+from nanoclaw.gateway.vault_words import Token as Token
+from nanoclaw.gateway.vault_words import TokenWanted as TokenWanted
+from nanoclaw.gateway.vault_words import Unlock as Unlock
+from nanoclaw.gateway.vault_words import VaultEvent as VaultEvent
+from nanoclaw.gateway.vault_words import VaultMessage as VaultMessage
+from nanoclaw.gateway.vault_words import VaultState as VaultState
+
 PACKET_BYTES = 64 * 1024
 DESCRIPTORS = 8
 QUEUE_LIMIT = 10_000
@@ -125,23 +133,6 @@ class AddRule(msgspec.Struct, frozen=True, tag=True):
 HoldMessage = HoldAsked | HoldDecided | AddRule
 
 
-class Unlock(msgspec.Struct, frozen=True, tag=True):
-    """Host to gateway: open the vault. Answered by `VaultState`."""
-
-    passphrase: str
-
-    def __repr__(self) -> str:
-        """Hide the passphrase."""
-        return "Unlock(***)"
-
-
-class TokenWanted(msgspec.Struct, frozen=True, tag=True):
-    """Host to gateway: a channel needs its token. Answered by `Token`."""
-
-    name: str
-
-
-VaultMessage = Unlock | TokenWanted
 HostMessage = (
     VaultMessage | Listen | Unlisten | TurnOpened | TurnClosed | RehearsalAt | HostSettings | GroupGone | HoldMessage
 )
@@ -248,36 +239,6 @@ class RuleAdded(msgspec.Struct, frozen=True, tag=True):
 HoldEvent = HoldOpened | HoldTaken | RuleAdded
 
 
-class VaultState(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host: whether the vault is open, and by what it is protected; `error`: why it could not be opened."""
-
-    locked: bool
-    by: str
-    error: str = ""
-
-
-class KeepPassphrase(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host: what opens the vault from now on; "" nothing does."""
-
-    passphrase: str
-
-    def __repr__(self) -> str:
-        """Hide the passphrase."""
-        return "KeepPassphrase(***)"
-
-
-class Token(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host: a channel's token, None when there is none that is for the host."""
-
-    name: str
-    value: str | None
-
-    def __repr__(self) -> str:
-        """Hide the value."""
-        return f"Token(name={self.name!r}, value=***)"
-
-
-VaultEvent = VaultState | KeepPassphrase | Token
 GatewayEvent = VaultEvent | Ready | ModelKey | CallRefused | CallFinished | RulesChanged | GroupForgotten | HoldEvent
 
 
