@@ -39,8 +39,7 @@ def open_egress(directory: Path, clock: Clock, vault: Vault, ledger: Ledger, cha
         await ledger.record(Entry(Event.CHANGED, Caller("", 0, ""), rule=verb, reason=what))
 
     def secret_hosts(name: str) -> tuple[str, ...] | None:
-        found = vault.find(name)
-        return found[0].hosts if found else None
+        return next((stored.hosts for stored in vault.list_stored() if stored.name == name), None)  # also when locked
 
     rules = Rulebook(directory, clock, secret_hosts=secret_hosts, note=note, changed=changed)
     rules.open()
