@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import os
+import signal
+import ssl
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.e2e.search import INSIDE, holds, list_family
-from tests.e2e.strict_model import NEEDS_ROOT, NO_PROXY, StrictModel, bash, start_trusting
+from tests.e2e.strict_model import NEEDS_ROOT, NO_PROXY, StrictModel, bash, nanoclaw, start_trusting
 from tests.flow.certificates import Authority, make_authority
 from tests.live import Chat, LiveHost, wait_until
 
@@ -25,14 +32,30 @@ pytestmark = [
 ]
 
 
+class PatientModel(StrictModel):
+    """A model that lets the first call about `patience` wait until somebody has pulled a plug."""
+
+    def __init__(self, context: ssl.SSLContext, key: str) -> None:
+        super().__init__(context, key)
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def answer(self, handler: http.server.BaseHTTPRequestHandler, body: dict[str, Any]) -> None:
+        newest = json.dumps(body["messages"][-1])
+        if "my patience" in newest and "[[tool" not in newest and not self.asked.is_set():
+            self.asked.set()
+            self.go_on.wait(30)
+            return  # to nobody: the gateway that asked is gone
+        super().answer(handler, body)
+
+
 @pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     return make_authority(tmp_path / "authority")
 
 
 @pytest.fixture
-def model(authority: Authority) -> Iterator[StrictModel]:
-    fake = StrictModel(authority.server("localhost"), KEY)
+def model(authority: Authority) -> Iterator[PatientModel]:
+    fake = PatientModel(authority.server("localhost"), KEY)
     try:
         yield fake
     finally:
@@ -80,6 +103,32 @@ def test_the_real_key_is_nowhere_but_in_the_gateway(keyed: LiveHost, model: Stri
     search_memory(keyed)
     search_files(keyed)
     assert KEY not in chat.settle("four", 60)
+
+
+@pytest.mark.parametrize("way", ["by its base URL", "by CONNECT"])
+def test_a_gateway_killed_in_a_turn_is_back_within_a_second_and_the_turn_is_answered(
+    keyed: LiveHost, model: PatientModel, way: str
+) -> None:
+    chat = Chat(keyed)
+    assert ">hello<" in chat.ask("hello", "first")
+    (gateway,) = keyed.find("nanoclaw.gateway.main")
+    chat.say("my patience" if way == "by its base URL" else bash(f"{CLI} 'my patience' </dev/null"), "asked")
+    assert model.asked.wait(60), "no call was under way"
+    os.kill(gateway, signal.SIGKILL)
+    killed_at = time.monotonic()
+    (successor,) = wait_until(
+        lambda: [pid for pid in keyed.find("nanoclaw.gateway.main") if pid != gateway], "the next gateway", 10
+    )
+    wait_until(lambda: keyed.log().count("gateway.started") == 2, "the next gateway to serve", 10)
+    took_seconds = time.monotonic() - killed_at
+    model.go_on.set()
+    assert "my patience" in chat.settle("asked", 120)
+    assert chat.outcome("asked") == "replied"
+    assert took_seconds < 1.0 or os.getloadavg()[0] > 2, f"it took {took_seconds:.2f} s on a quiet machine"
+    assert ">again<" in chat.ask("again", "after")
+    assert (model.sent_away, {headers.get("x-api-key") for headers in model.headers}) == (0, {KEY}), "the key is there"
+    assert holds(successor, KEY.encode())
+    assert "gateway" in nanoclaw(keyed, "audit", "verify"), "exit 0: the chain is whole"
 
 
 def search_memory(host: LiveHost) -> None:
