@@ -5,8 +5,8 @@ that calls it directly, by the route /anthropic and through CONNECT, by turns in
 - added latency: a call over a kept connection, p50 through the gateway less p50 directly;
 - an event of a stream: from its sending to its arrival, the same difference;
 - calls a second at 50 connections; memory after 100,000 calls.
-The limits of pace are the real ones: a box makes 100 calls at once and then 10 a second, so the client goes through as
-many boxes as its calls need. Exit 0 when all budgets are kept, 1 when one is not.
+The limits of pace are the real ones: a box makes 1,000 calls at once and then 10 a second, so the client goes through
+as many boxes as its calls need. Exit 0 when all budgets are kept, 1 when one is not.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Limits:
     turn_grace_seconds: float = 0.05  # for the host's word of a turn that is on its way
     refusals_at_once: int = 100  # then they are answered at the rate below: each is a row that is kept for ever
     refusals_per_second: float = 2.0
-    calls_at_once: int = 100  # the same for calls that are allowed
+    calls_at_once: int = 1000  # the same for calls that are allowed; `npm install` makes hundreds in a row
     calls_per_second: float = 10.0
     hold_seconds: float = 100.0  # for a person's word; an agent's shell gives a command two minutes
     holds_of_box: int = 4
