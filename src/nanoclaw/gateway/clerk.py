@@ -38,12 +38,13 @@ class Clerk:
         caller = self._box.caller
         pace = self._box.telemetry if denied.rule == TELEMETRY else self._box.refusals
         await pace.wait()
-        host, path, reason = (self._clean(text) for text in (target.host, target.path, denied.reason))
+        said = (target.method, target.host, target.path, denied.reason)
+        method, host, path, reason = (self._clean(text) for text in said)
         await self.record(
             Entry(
                 Event.REFUSED,
                 caller,
-                method=target.method,
+                method=method,
                 host=host,
                 path=path,
                 rule=denied.rule,
@@ -56,7 +57,7 @@ class Clerk:
                 session=caller.session,
                 fence=caller.fence,
                 group=caller.group,
-                method=shown(target.method),
+                method=shown(method),
                 host=shown(host),
                 path=shown(path),
                 rule=denied.rule,

@@ -26,7 +26,7 @@ from nanoclaw.gateway.holds import Holds
 from nanoclaw.gateway.inject import strip_response
 from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
-from nanoclaw.gateway.line import Failure, Line, client_gone, header_value
+from nanoclaw.gateway.line import Failure, Line, client_gone, header_value, plain_fault
 from nanoclaw.gateway.oauth import AccessTokens
 from nanoclaw.gateway.policy import Deny, Rule
 from nanoclaw.gateway.rates import Rates
@@ -186,7 +186,8 @@ class _Exchange:
                 return
             self._call.fault = client_gone()
         except (OSError, TimeoutError, h11.RemoteProtocolError) as error:
-            self._call.fault = Failure(400, "invalid_request_error", f"The request broke off: {error}.")
+            said = plain_fault(error) if isinstance(error, h11.RemoteProtocolError) else str(error)
+            self._call.fault = Failure(400, "invalid_request_error", f"The request broke off: {said}.")
         except Failure as failure:
             self._call.fault = failure
         upstream.abort()

@@ -52,7 +52,7 @@ def forecast(body: bytes, size: int | None) -> Forecast:
     """Return what a request may use; `body` is its beginning, `size` its length when that is known."""
     try:
         request = msgspec.json.decode(body, type=_Request)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         request = _glean(body)
     limits = (request.max_tokens, request.max_completion_tokens, request.max_output_tokens)
     limit = next((limit for limit in limits if limit is not None and limit > 0), DEFAULT_OUTPUT)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -32,6 +33,7 @@ TOO_LONG = f"its URL is longer than {ADDRESS_CHARACTERS} characters, more than a
 TOO_MANY = "too many calls wait for one already. Wait until some are answered"
 SAID_NO = "A person said no to this call."
 CLIENT_GONE = "the client went away while a person was asked"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 TAKEN = "it was allowed once, and the same call, made at the same time, has used that. Make it again to ask again"
 
 Box = tuple[str, int]  # session and fence
@@ -224,7 +226,7 @@ def find_preview(body: bytes) -> str:
         text = body.decode()
     except UnicodeDecodeError:
         return f"{len(body):,} bytes of binary data"
-    if any(ord(character) < ord(" ") and character not in "\t\r\n" for character in text):
+    if _CONTROL.search(text):
         return f"{len(body):,} bytes of binary data"
     if len(text) <= PREVIEW_CHARACTERS:
         return text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 
 import h11
@@ -22,6 +23,7 @@ SPOKEN = (b"1.0", b"1.1")
 DRAIN_BYTES = 1024 * 1024
 GATHER_BYTES = 32 * 1024
 DRAIN_SECONDS = 2.0
+_QUOTED = re.compile(r":? ?(?:bytearray\()?b[\"']")  # how h11 shows bytes
 
 
 class Failure(Exception):
@@ -214,6 +216,11 @@ class Line:
                 data = await self.incoming.read(READ_BYTES)
                 drained += len(data)
                 self.receive(data)
+
+
+def plain_fault(error: h11.ProtocolError) -> str:
+    """Return what is wrong with HTTP, without the bytes that are: a query, a body or a secret may be in them."""
+    return _QUOTED.split(str(error), maxsplit=1)[0]
 
 
 def declared_length(request: h11.Request) -> int | None:

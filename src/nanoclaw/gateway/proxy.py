@@ -23,7 +23,7 @@ from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_
 from nanoclaw.gateway.holds import Held, Pending
 from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
 from nanoclaw.gateway.leaks import LeakScanner
-from nanoclaw.gateway.line import Failure, Line, declared_length, header_value
+from nanoclaw.gateway.line import Failure, Line, declared_length, header_value, plain_fault
 from nanoclaw.gateway.policy import Allow, Ask, Deny, Rule
 from nanoclaw.gateway.target import OWN_NAME, Authority, Form, Target, parse_target
 from nanoclaw.gateway.upgrade import upgrade_headers, wants_websocket
@@ -221,7 +221,7 @@ class Requests:
         return await self._clerk.record(entry, reservation)
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
-        denied = Deny("http", f"The request is not valid HTTP: {error}.")
+        denied = Deny("http", f"The request is not valid HTTP: {plain_fault(error)}.")
         target = Target(Form.ORIGIN, "", self._bound.host if self._bound else OWN_NAME, "")
         try:
             await self._refuse(target, denied, error.error_status_hint, "invalid_request_error")

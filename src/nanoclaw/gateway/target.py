@@ -167,6 +167,8 @@ def find_path_fault(target: str) -> str | None:
     if "\\" in target:
         return "it has a backslash"
     path = target.partition("?")[0]
+    if not path.startswith("/"):
+        return "it has no path"
     if hidden := _HIDDEN.search(path):
         return f"it has an encoded character that hides its meaning ({hidden[0]})"
     if "//" in path:

@@ -24,6 +24,7 @@ import h11
 
 from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway.addresses import AddressRefused, LookupFailed, Resolver, SocketAddress
+from nanoclaw.gateway.line import plain_fault
 from nanoclaw.gateway.policy import Deny
 
 READ_BYTES = 64 * 1024
@@ -207,7 +208,7 @@ class UpstreamConnection:
         try:
             return self._http.next_event()
         except h11.RemoteProtocolError as error:
-            raise UpstreamError(f"its answer is not HTTP or broke off: {error}") from None
+            raise UpstreamError(f"its answer is not HTTP or broke off: {plain_fault(error)}") from None
 
 
 class UpstreamPool:

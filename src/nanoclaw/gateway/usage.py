@@ -157,7 +157,7 @@ class UsageReader:
     def _read_event(self, data: bytes) -> None:
         try:
             event = msgspec.json.decode(data, type=_Event)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return
         if event.choices:
             self._one_token_events = True

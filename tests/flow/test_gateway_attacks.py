@@ -1,0 +1,86 @@
+"""What a hostile box and a hostile server tried together; each was a hole once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nanoclaw.gateway import control
+from nanoclaw.gateway.policy import DEFAULT_RULES, Rule
+from nanoclaw.gateway.spending import Account, Budget, Period, Scope
+from tests.flow.gateway_bench import SMALL, Bench, answers, running, until_finished, whole
+from tests.flow.gateway_stand import KEY, ROUTE
+
+RULES = (
+    Rule("docs", "docs.example.org"),
+    Rule("plain", "plain.example.org", port=80, tls=False),
+    *DEFAULT_RULES,
+)
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
+    async with running(tmp_path, replace(SMALL, header_seconds=1.0, stall_seconds=1.0)) as started:
+        started.rules.rules = RULES
+        started.upstream.answer = answers(whole("200 OK", b"ok"))
+        yield started
+
+
+def without_key(bench: Bench) -> None:
+    assert bench.route[0] is not None
+    bench.route.append(replace(bench.route[0], secret=None))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"HTTP/1.1 200 OK\r\nX Echo: {KEY}\r\n\r\n",
+        f"HTTP/1.1 {KEY}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{KEY}\r\n",
+    ],
+)
+async def test_a_key_in_an_answer_that_is_no_http_is_in_no_error_and_no_audit(bench: Bench, answer: str) -> None:
+    bench.upstream.answer = answers(answer.encode())
+    got = await bench.raw(f"POST {ROUTE} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+    ended = await until_finished(bench)
+    assert "not HTTP" in ended.reason
+    assert KEY[:24] not in got.decode("latin-1") + ended.reason
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "GET /anthropic/v1?q=Quer1y HTTP/1.1 x\r\nHost: 127.0.0.1\r\n\r\n",
+        "GET /anthropic/v1 HTTP/1.1\r\nHost: 127.0.0.1\r\nbad name: Quer1y\r\n\r\n",
+        f"POST {ROUTE} HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nQuer1y\r\n",
+    ],
+)
+async def test_what_is_no_http_leaves_nothing_of_itself_in_the_audit(bench: Bench, request_text: str) -> None:
+    await bench.raw(request_text.encode())
+    assert bench.rows()
+    assert not any("Quer1y" in row.reason + row.path for row in bench.rows())
+
+
+async def test_a_body_nested_too_deeply_to_be_read_ends_nothing(bench: Bench) -> None:
+    bench.purse.set_budgets([Budget(Account(Scope.ALL), Period.DAY, 10**12, None)])
+    deep = b'{"model":"claude-x","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    bench.upstream.answer = answers(whole("200 OK", deep, "content-type: application/json"))
+    reply = await bench.call(body=deep)
+    assert (reply.status, reply.body) == (200, deep)
+
+
+async def test_a_call_without_a_path_is_refused(bench: Bench) -> None:
+    without_key(bench)
+    for target in ("http://plain.example.org", "http://plain.example.org?a=b"):
+        reply = await bench.call(target, method="GET", host="plain.example.org", body=b"")
+        assert (reply.status, "no path" in reply.message) == (403, True)
+
+
+async def test_a_secret_as_a_method_is_not_in_the_audit(bench: Bench) -> None:
+    assert (await bench.call("/nowhere", method=KEY)).status == 403
+    assert KEY not in bench.rows()[-1].method
+    refused = [event for event in bench.events if isinstance(event, control.CallRefused)]
+    assert KEY not in refused[-1].method
