@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from nanoclaw.gateway.policy import (
     DEFAULT_RULES,
+    Action,
     Allow,
     Deny,
+    Rule,
     Verdict,
     decide,
 )
-from nanoclaw.gateway.target import OWN_NAME, Form, find_path_fault, parse_target, shown, split_authority
+from nanoclaw.gateway.target import OWN_NAME, Authority, Form, find_path_fault, parse_target, shown, split_authority
 
 OWN = "127.0.0.1:3128"
 
@@ -118,12 +120,48 @@ def test_an_authority_that_is_not_written_plainly_is_refused_before_any_rule(
         "/anthropic/v1/messages?a=\xe4",
         "/anthropic/v1/messages?a=\x7f",
         "/anthropic/v1/messages/..",
+        "/anthropic/v1/..;/messages",
+        "/anthropic/v1/..;a=b/messages",
+        "/anthropic/v1/.;/messages",
+        "/anthropic/v1/..%3b/messages",
+        "/anthropic/v1/%c0%ae%c0%ae/messages",
+        "/anthropic/v1/%e0%80%ae/messages",
     ],
 )
 def test_a_path_that_is_not_canonical_is_refused_before_any_rule(target: str) -> None:
     denied = verdict_of("POST", target)
     assert isinstance(denied, Deny)
     assert denied.rule == "canonical"
+
+
+LENIENT = (
+    "/repos/me/private",
+    "/repos/me/PRIVATE",
+    "/repos/Me/private/",
+    "/repos/me;a=b/private;c/d",
+    "/repos/me/private/x",
+    "/repos%2Fme/private/x",
+)
+
+
+@pytest.mark.parametrize("action", [Action.DENY, Action.ASK])
+@pytest.mark.parametrize("method", ["DELETE", "delete", "Delete"])
+@pytest.mark.parametrize("path", LENIENT)
+def test_a_rule_that_denies_or_asks_holds_however_a_lenient_server_may_take_a_call(
+    action: Action, method: str, path: str
+) -> None:
+    closed = Rule("no", "api.example.org", action, methods=frozenset({"DELETE"}), paths=("/repos/me/private/**",))
+    rules = (closed, Rule("api", "api.example.org", encoded_slash=True))
+    verdict = decide(parse_target(method, path, "api.example.org", Authority("api.example.org", 443)), rules)
+    assert not isinstance(verdict, Allow)
+    assert verdict.rule in {"no", closed}
+
+
+def test_a_rule_that_allows_takes_a_call_only_as_it_is_written() -> None:
+    rules = (Rule("api", "api.example.org", methods=frozenset({"GET"}), paths=("/open/me",)),)
+    for method, path in (("get", "/open/me"), ("GET", "/open/ME"), ("GET", "/open/me/"), ("GET", "/open/me;a")):
+        target = parse_target(method, path, "api.example.org", Authority("api.example.org", 443))
+        assert isinstance(decide(target, rules), Deny)
 
 
 def test_encoded_characters_in_a_query_are_left_alone() -> None:

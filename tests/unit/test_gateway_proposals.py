@@ -93,6 +93,7 @@ async def test_a_rule_that_asked_and_is_gone_leaves_no_rule_behind(tmp_path: Pat
         (("POST",), ("/v1/**",), False),
         (("GET", "POST"), ("/**",), False),
         (("POST",), ("/v1/pay",), False),
+        (("POST",), ("/V1/Pay;a/",), False),
         (("POST",), ("/*/*/bob",), False),
         (("POST",), ("/v2", "/v1/pay/bob"), False),
     ],

@@ -204,10 +204,10 @@ def matches(rule: Rule, target: Target, now: Moment | None) -> bool:
         rule.tls == target.tls
         and rule.port == target.port
         and covers_host(rule.host, target.host)
-        and (not rule.methods or target.method in rule.methods)
+        and (not rule.methods or (target.method if allows else target.method.upper()) in rule.methods)
         and (not allows or rule.encoded_slash or _SLASH not in target.path.lower())
         and any(
-            covers_path(pattern, target.path) or (not allows and covers_path(unquote(pattern), unquote(target.path)))
+            covers_path(pattern, target.path) or (not allows and covers_path(loosen(pattern), loosen(target.path)))
             for pattern in rule.paths
         )
         and (rule.hours is None or (is_within(rule.hours, now) if now else rule.action is Action.DENY))
@@ -236,6 +236,13 @@ def covers_path(pattern: str, path: str) -> bool:
     return len(wanted) == len(given) and all(
         want == have or (want == ONE and have != "") for want, have in zip(wanted, given, strict=True)
     )
+
+
+def loosen(path: str) -> str:
+    """Return a path as a lenient server takes it: decoded, capitals alike, without `;parameters` and a slash at its
+    end. Rules that deny or ask go by it too."""
+    plain = "/".join(segment.partition(";")[0] for segment in unquote(path).lower().split("/"))
+    return plain.rstrip("/") or "/"
 
 
 def is_within(hours: Hours, now: Moment) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nanoclaw.errors import NanoClawError, Refused
 from nanoclaw.gateway.control import AddRule, RuleAdded
-from nanoclaw.gateway.policy import MANY, ONE, Action, Rule, covers_host
+from nanoclaw.gateway.policy import MANY, ONE, Action, Rule, covers_host, loosen
 from nanoclaw.gateway.rules import Rulebook
 
 
@@ -56,7 +56,7 @@ def _meet(first: Rule, second: Rule) -> bool:
 
 def _cross(first: str, second: str) -> bool:
     """Whether there may be a path that both patterns cover."""
-    one, other = first.split("/"), second.split("/")
+    one, other = loosen(first).split("/"), loosen(second).split("/")
     for left, right in zip(one, other, strict=False):
         if MANY in {left, right}:
             return True

@@ -39,7 +39,10 @@ _LABEL = r"[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*[a-z]([a-z0-9-]{{0,61}}[a-z0-9])?", re.ASCII)
 _PORT = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
-_HIDDEN = re.compile(r"%(?:(?![0-9a-f]{2})|5c|25|00|0[ad]|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
+_HIDDEN = re.compile(
+    r"%(?:(?![0-9a-f]{2})|5c|25|00|0[ad]|2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e|c[01]|e0%[89]|f0%8)", re.IGNORECASE
+)
+_DOTS = re.compile(r"\.\.?(;.*|%3b.*)?", re.IGNORECASE)  # with a parameter too: to Java servers `..;` is `..`
 
 
 class Form(StrEnum):
@@ -158,7 +161,8 @@ def find_path_fault(target: str) -> str | None:
     """Return why a request target (path and query) is not canonical, None when it is. `%2F` is the rules' to judge.
 
     Refused in a path: a `%` that encodes nothing, encoded backslash, percent sign, NUL, line break, and every encoded
-    character that needs no encoding (RFC 3986 section 2.3): `/%61dmin` is /admin to a server, but not to a rule.
+    character that needs no encoding (RFC 3986 section 2.3): `/%61dmin` is /admin to a server, but not to a rule. So is
+    UTF-8 longer than it need be (`%c0%ae` is a dot to some).
     """
     if not target.isascii() or _UNPRINTABLE.search(target):
         return "it has a character that is not printable ASCII"
@@ -173,7 +177,7 @@ def find_path_fault(target: str) -> str | None:
         return f"it has an encoded character that hides its meaning ({hidden[0]})"
     if "//" in path:
         return "it has an empty segment (`//`)"
-    if any(segment in {".", ".."} for segment in path.split("/")):
+    if any(_DOTS.fullmatch(segment) for segment in path.split("/")):
         return "it has a dot segment"
     return None
 
