@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nanoclaw.gateway import control
 from nanoclaw.gateway.policy import DEFAULT_RULES, Rule
 from nanoclaw.gateway.spending import Account, Budget, Period, Scope
 from tests.flow.gateway_bench import SMALL, Bench, answers, running, until_finished, whole
-from tests.flow.gateway_stand import KEY, ROUTE
+from tests.flow.gateway_stand import KEY, ROUTE, Line
 
 RULES = (
     Rule("docs", "docs.example.org"),
@@ -84,3 +86,52 @@ async def test_a_secret_as_a_method_is_not_in_the_audit(bench: Bench) -> None:
     assert KEY not in bench.rows()[-1].method
     refused = [event for event in bench.events if isinstance(event, control.CallRefused)]
     assert KEY not in refused[-1].method
+
+
+@contextlib.asynccontextmanager
+async def waiting_call(bench: Bench) -> AsyncIterator[Line]:
+    """A call whose body does not end, which a budget wants to see: it waits as long as the box likes."""
+    bench.purse.set_budgets([Budget(Account(Scope.ALL), Period.DAY, 10**12, None)])
+    async with bench.open() as line:
+        line.send(f"POST {ROUTE} HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\n".encode())
+        line.send(b"Content-Length: 2\r\n\r\n")
+        assert (await line.reply()).status == 100
+        yield line
+
+
+async def test_a_call_that_waited_until_its_turn_was_over_is_not_made(bench: Bench) -> None:
+    async with waiting_call(bench) as line:
+        bench.boxes.close_turn("s1", 1)
+        line.send(b"{}")
+        reply = await line.reply()
+    assert (reply.status, "No turn is open" in reply.message) == (403, True)
+    assert bench.upstream.seen == []
+
+
+async def test_a_call_that_waited_is_not_made_in_the_turn_of_somebody_else(bench: Bench) -> None:
+    async with waiting_call(bench) as line:
+        bench.boxes.close_turn("s1", 1)
+        bench.boxes.open_turn("s1", 1, "another")
+        line.send(b"{}")
+        assert (await line.reply()).status == 403
+    assert bench.upstream.seen == []
+
+
+async def test_a_call_that_waited_is_judged_by_the_rules_of_now(bench: Bench) -> None:
+    async with waiting_call(bench) as line:
+        bench.rules.rules = ()
+        line.send(b"{}")
+        assert (await line.reply()).status == 403
+    assert bench.upstream.seen == []
+
+
+async def test_a_call_that_waited_takes_no_secret_along_that_was_removed_or_changed(bench: Bench) -> None:
+    async with waiting_call(bench) as line:
+        route = bench.route[0]
+        assert route is not None and route.secret is not None
+        stored = msgspec.structs.replace(route.secret[0], set_at=2)
+        bench.route.append(replace(route, secret=(stored, route.secret[1])))
+        line.send(b"{}")
+        reply = await line.reply()
+    assert (reply.status, "changed" in reply.message) == (403, True)
+    assert bench.upstream.seen == []

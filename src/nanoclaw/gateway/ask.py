@@ -1,7 +1,7 @@
 """A call that waits for a person, while its client is watched: whoever goes away waits no longer.
 
 In: a call that a rule asks about, its body held. Out: None, it may go once; or why not.
-Never: lets a call go that the rules deny by the time a person has said yes.
+Never: judges; what has changed by the time a person has said yes is for proxy.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from nanoclaw.gateway import policy
 from nanoclaw.gateway.exchange import Desk
 from nanoclaw.gateway.holds import Held
 from nanoclaw.gateway.ledger_file import LedgerError
@@ -28,10 +27,7 @@ async def ask_person(desk: Desk, line: Line, held: Held) -> Deny | None:
     finally:
         watcher.cancel()
         await asyncio.wait([watcher])
-    if denied is not None:
-        return denied
-    verdict = policy.decide(held.target, desk.rules.rules_for(held.caller.folder), desk.rules.moment())
-    return verdict if isinstance(verdict, Deny) else None
+    return denied
 
 
 async def _watch(line: Line, gone: asyncio.Event) -> None:

@@ -48,6 +48,14 @@ class Route:
     secret: tuple[StoredSecret, Secret] | None
     rehearsed: bool = False
 
+    def is_still(self, now: Route | Deny) -> bool:
+        """Whether a call would go there now too, with the secret as it was set; OAuth access may have been renewed."""
+        return isinstance(now, Route) and now.endpoint == self.endpoint and _as_set(now) == _as_set(self)
+
+
+def _as_set(route: Route) -> tuple[object, ...]:
+    return (route.secret[0].name, route.secret[0].hosts, route.secret[0].set_at) if route.secret else ()
+
 
 @dataclass(frozen=True, slots=True)
 class Desk:

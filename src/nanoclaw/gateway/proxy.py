@@ -17,7 +17,7 @@ from nanoclaw.gateway import policy
 from nanoclaw.gateway.ask import ask_person
 from nanoclaw.gateway.audit_row import Entry, Event
 from nanoclaw.gateway.boxes import Box
-from nanoclaw.gateway.budget import SPENT, Planned, Reservation
+from nanoclaw.gateway.budget import SPENT, Planned
 from nanoclaw.gateway.clerk import Clerk
 from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
 from nanoclaw.gateway.holds import Held, Pending
@@ -34,6 +34,7 @@ OUTSIDE_A_TURN = Deny("turn", "No turn is open, so nothing may be called. Calls 
 UNENCRYPTED = Deny("vault", "A secret is never sent over plain http. Call the address with https.")
 HELD_BYTES = 1024 * 1024
 TOO_LARGE_TO_ASK = Deny("size", "The request is larger than 1 MiB, the most about which a person can be asked.")
+CHANGED = Deny("turn", "While the call waited its turn, its rule or its secret changed. Make it again.")
 EARLY = Deny("tunnel", "Bytes came before the tunnel was open. Wait for its 200.")
 
 
@@ -136,7 +137,11 @@ class Requests:
             Event.ALLOWED, box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name
         )
         try:
-            number = await self._allow(target, may, held, entry, reservation)
+            if isinstance(may, Ask):
+                await self._ask(target, may, held)
+            if (denied := self._find_change(target, may, charge, route)) is not None:
+                await self._refuse(target, denied)
+            number = await self._clerk.record(entry, reservation)
         except BaseException:  # boundary: whatever ends a call before it is made frees what was reserved for it
             desk.purse.settle(reservation, Usage())
             raise
@@ -210,15 +215,23 @@ class Requests:
         await self._stop_leak(target, "body", found)
         return held + rest
 
-    async def _allow(
-        self, target: Target, may: Allow | Ask, held: bytes, entry: Entry, reservation: Reservation
-    ) -> int:
-        """Return the number of the row that says that a call goes out, once it is written; an Ask needs its person."""
-        if isinstance(may, Ask):
-            denied = await ask_person(self._desk, self._line, Held(self._box.caller, may.rule, target, held))
-            if denied is not None:
-                await self._refuse(target, denied)
-        return await self._clerk.record(entry, reservation)
+    async def _ask(self, target: Target, may: Ask, held: bytes) -> None:
+        """Return when a person has said yes to a call."""
+        denied = await ask_person(self._desk, self._line, Held(self._box.caller, may.rule, target, held))
+        if denied is not None:
+            await self._refuse(target, denied)
+
+    def _find_change(self, target: Target, may: Allow | Ask, charge: str, route: Route) -> Deny | None:
+        """Return what speaks against a call that did not when it came: it may have waited, for a person or for its own
+        body, as long as the agent liked."""
+        desk, charged = self._desk, self._box.charge
+        verdict = policy.decide(target, desk.rules.rules_for(self._box.caller.folder), desk.rules.moment())
+        if isinstance(verdict, Deny):
+            return verdict
+        same = isinstance(may, Ask) or verdict == may
+        if charged == charge and same and route.is_still(desk.find_route(may.rule, target)):
+            return None
+        return CHANGED if charged else OUTSIDE_A_TURN
 
     async def _refuse_malformed(self, error: h11.RemoteProtocolError) -> None:
         denied = Deny("http", f"The request is not valid HTTP: {plain_fault(error)}.")
