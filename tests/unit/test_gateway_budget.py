@@ -18,7 +18,18 @@ from nanoclaw.gateway.cashier import open_purse
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.prices import Price, PriceTable
-from nanoclaw.gateway.spending import Account, Amount, Budget, Period, Planned, Reservation, Scope, Spent, show_money
+from nanoclaw.gateway.spending import (
+    Account,
+    Amount,
+    Budget,
+    Period,
+    Planned,
+    Reservation,
+    Scope,
+    Spent,
+    explain_spent,
+    show_money,
+)
 from nanoclaw.gateway.usage import Usage
 from nanoclaw.testing.fakes import ManualClock
 
@@ -72,6 +83,13 @@ def test_what_a_call_may_cost_is_set_aside_and_put_right_when_it_ends() -> None:
     assert [purse.accounts.spent(a, Period.DAY).micros for a in accounts_of("main", "U1")] == [11, 11, 11]
 
 
+def test_the_limit_that_is_proposed_leaves_room_also_when_far_more_than_the_old_one_is_spent() -> None:
+    tokens = explain_spent(Budget(MAIN, Period.DAY, None, 10), Amount(0, 139_747), "UTC")
+    assert "139,747 of 10 tokens" in tokens and "--group main --day-tokens 279494`" in tokens
+    money = explain_spent(Budget(MAIN, Period.MONTH, DOLLAR, None), Amount(40_001_234, 7), "UTC")
+    assert "$40.00 of $1.00" in money and "--group main --month 80.01`" in money
+
+
 def test_a_call_is_refused_before_it_is_made_once_the_budget_is_spent() -> None:
     purse = purse_with(daily(5 * DOLLAR), timezone="Europe/Berlin")
     spend(purse, 5 * DOLLAR)
@@ -90,9 +108,9 @@ def test_a_call_is_refused_before_it_is_made_once_the_budget_is_spent() -> None:
         (Budget(EVERYTHING, Period.MONTH, 2_500_000, None), "on the first of next month (UTC)"),
         (Budget(EVERYTHING, Period.MONTH, 2_500_000, None), "`nanoclaw cost limit --all --month 5`"),
         (Budget(Account(Scope.PERSON, "U1"), Period.DAY, 2_000, None), "of the person who asked for today is spent"),
-        (Budget(Account(Scope.PERSON, "U1"), Period.DAY, 2_000, None), "--person U1 --day 0.02`"),
+        (Budget(Account(Scope.PERSON, "U1"), Period.DAY, 2_000, None), "--person U1 --day 5`"),
         (daily(tokens=1_000_000), "is spent: 2,500,000 of 1,000,000 tokens"),
-        (daily(tokens=1_000_000), "--group main --day-tokens 2000000`"),
+        (daily(tokens=1_000_000), "--group main --day-tokens 5000000`"),
         (daily(10 * DOLLAR, 1_000_000), "2,500,000 of 1,000,000 tokens"),
         (daily(0), "$2.50 of $0.00"),
     ],

@@ -174,9 +174,10 @@ def _name(account: Account) -> str:
 
 
 def _option(budget: Budget, spent: Amount) -> str:
-    """Return the options that double a limit."""
+    """Return the options of a limit that leaves room: twice the old one, or twice what is spent when that is more."""
     whose = {Scope.GROUP: f"--group {budget.account.name}", Scope.PERSON: f"--person {budget.account.name}"}
     which = whose.get(budget.account.scope, "--all")
     if _by_money(budget, spent):
-        return f"{which} --{budget.period} {max(budget.micros or 0, CENT_MICROS) * 2 / 1_000_000:g}"
-    return f"{which} --{budget.period}-tokens {max(budget.tokens or 0, 1) * 2}"
+        micros = max(budget.micros or 0, spent.micros, CENT_MICROS) * 2
+        return f"{which} --{budget.period} {-(-micros // CENT_MICROS) / 100:.12g}"
+    return f"{which} --{budget.period}-tokens {max(budget.tokens or 0, spent.tokens, 1) * 2}"
