@@ -98,6 +98,10 @@ async def test_the_official_client_lists_and_calls_the_tools(endpoint: Endpoint)
         refused = await session.call_tool("send_message", {"text": "hey", "to": "nobody"})
         assert refused.is_error and "no destination" in str(refused.content)
         assert (await session.call_tool("send_message", {"text": "  "})).is_error
+        wish = {"host": "api.example.org", "path": "/v1/**", "reason": "To read the weather."}
+        misspelt = await session.call_tool("request_access", wish)
+        assert misspelt.is_error and "no argument is called path" in str(misspelt.content)
+        assert endpoint.desk.asked == []
 
 
 async def test_what_is_no_call_is_answered_and_the_endpoint_lives_on(endpoint: Endpoint):

@@ -19,6 +19,7 @@ QUESTION_SECONDS = 300.0  # how long a question waits unless it says otherwise (
 MARGIN_SECONDS = 60.0  # a wait ends this long before the tool would count as hanging
 GRACE_SECONDS = 10.0  # the host says itself that a question expired; this is for one that does not
 DONE, PENDING = "done", "pending"
+ACCESS_ARGUMENTS = ("host", "methods", "paths", "reason")
 
 
 class ToolRefused(Exception):
@@ -100,6 +101,10 @@ class Calls:
         host, reason = arguments.text("host").strip(), arguments.text("reason").strip()
         if not host or not reason:
             raise ToolRefused("Nothing was asked: the host and the reason are needed.")
+        if unknown := sorted(arguments.values.keys() - ACCESS_ARGUMENTS):  # unread, `path` would ask for the whole host
+            raise ToolRefused(
+                f"Nothing was asked: no argument is called {unknown[0]}; {', '.join(ACCESS_ARGUMENTS)} are."
+            )
         wanted: dict[str, object] = {"host": host, "reason": reason}
         for name, otherwise in (("methods", "GET"), ("paths", "/**")):
             given = arguments.values.get(name, [otherwise])
