@@ -53,7 +53,7 @@ async def test_what_no_rule_allows_is_a_403_that_is_already_in_the_audit(
         "error": {"type": "permission_error", "message": row.reason},
     }
     assert "nanoclaw" in row.reason or "plainly" in row.reason or "route" in row.reason or "'telemetry'" in row.reason
-    assert (row.event, row.status, row.host, row.path) == ("refused", 403, host, path)
+    assert (row.event, row.status, row.host, row.path, row.charge) == ("refused", 403, host, path, "owner")
     told = bench.events[-1]
     assert isinstance(told, control.CallRefused)
     assert (told.host, told.path, told.reason) == (host, path, row.reason)

@@ -44,6 +44,7 @@ class Clerk:
             Entry(
                 Event.REFUSED,
                 caller,
+                charge=self._box.charge or "",
                 method=method,
                 host=host,
                 path=path,
