@@ -82,6 +82,7 @@ def test_a_value_in_an_argument_is_refused_with_why(home: Path, words: tuple[str
     [
         (("set", "openai"), GITHUB, "looks like one of: GitHub"),
         (("set", "mine"), "value-0123456", "--host HOST"),
+        (("set", "githb"), "", "Did you mean github?"),
         (("set", "mine", "--host", "*.test.org"), "value-0123456", "is no host name"),
         (("set", "mine", "--host", "a.test", "--kind", "magic"), "value-0123456", "no such kind"),
         (("set", "mine", "--host", "a.test", "--kind", "header"), "value-0123456", "--header NAME"),
@@ -91,6 +92,7 @@ def test_a_value_in_an_argument_is_refused_with_why(home: Path, words: tuple[str
         (("set", "x", "--preset", "none"), "value-0123456", "no preset of that name"),
         (("rotate", "none"), "value-0123456", "no secret of that name"),
         (("rotate",), "", "Say which secret"),
+        (("rotate", "none"), "", "no secret of that name"),
         (("rm", "none"), "", "no secret of that name"),
         (("unlock",), "", "no host runs"),
         (("protect", "passphrase"), "", "typed on a terminal, or read with --file"),

@@ -156,7 +156,8 @@ def limits(as_json: bool) -> int:
     people = _names(config, "person") if any(line.scope == "person" for line in lines) else {}
     columns = ("for", "whose", "period", "spent", "limit", "spent_tokens", "limit_tokens", "opens_at", "spent_micros")
     rows = tuple(_limit_row(line, people) for line in lines)
-    show_table(Table(columns, rows, hidden=("spent_micros",)), config.timezone, as_json=as_json)
+    note = "" if rows else "No limit is set. `nanoclaw cost limit --all --month 50` sets one, in US dollars."
+    show_table(Table(columns, rows, note, hidden=("spent_micros",)), config.timezone, as_json=as_json)
     return 0
 
 

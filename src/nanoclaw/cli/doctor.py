@@ -17,6 +17,7 @@ import click
 from nanoclaw.admin.ask import json_option
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
+from nanoclaw.cli.vault_lock import LOCKS
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.gateway import admin_words
@@ -224,10 +225,10 @@ def check_model(config: Config) -> Iterator[Finding]:
         mend = "./nanoclaw.sh vault set anthropic"
         yield Finding("model", State.NOTE, "no model key: the rehearsal model answers", mend)
     if status.vault_locked and host_runs(config.paths):
-        words = f"locked (it lies under a {status.vault_by}): no key is served, so no model answers"
+        words = f"locked (it lies under {LOCKS[status.vault_by]}): no key is served, so no model answers"
         yield Finding("vault", State.WRONG, words, "./nanoclaw.sh vault unlock")
     else:
-        yield Finding("vault", State.GOOD, f"lies under a {status.vault_by}")
+        yield Finding("vault", State.GOOD, f"lies under {LOCKS[status.vault_by]}")
     for refusal in status.refused_access:
         yield Finding("access", State.WRONG, refusal)
 

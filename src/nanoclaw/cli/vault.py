@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import click
 from nanoclaw.admin.ask import json_option, show_table
 from nanoclaw.admin.table import Table
 from nanoclaw.cli.vault_import import command as import_command
-from nanoclaw.cli.vault_lock import open_vault, protect, rotate_keys, unlock
-from nanoclaw.config import load_config, read_secret_file
+from nanoclaw.cli.vault_lock import LOCKS, open_vault, protect, rotate_keys, unlock
+from nanoclaw.config import Config, load_config, read_secret_file
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words
 
@@ -52,6 +53,7 @@ def set_secret(
     value is not sent as a bearer token.
     """
     refuse_arguments("set", name, surplus)
+    refuse_homeless(load_config(), name, wishes)
     request = read_request(name, read_value(f"Value of {name}", path, from_stdin=from_stdin), wishes)
     with open_vault(load_config()) as gateway:
         line = gateway.ask(request, admin_words.SecretLine)
@@ -74,6 +76,8 @@ def rotate(name: str | None, surplus: tuple[str, ...], keys: bool, path: Path | 
         print("The vault has new keys. Copies of the old vault and key file are still what they were: delete them.")
         return 0
     refuse_arguments("rotate", name, surplus)
+    if name not in {line.name for line in list_lines(load_config())}:
+        raise OperatorError("There is no secret of that name. `nanoclaw vault list` shows the names.")
     value = read_value(f"New value of {name}", path, from_stdin=from_stdin)
     with open_vault(load_config()) as gateway:
         line = gateway.ask(admin_words.VaultRotate(name, value), admin_words.SecretLine)
@@ -86,10 +90,10 @@ def rotate(name: str | None, surplus: tuple[str, ...], keys: bool, path: Path | 
 def list_secrets(as_json: bool) -> int:
     """List the names of secrets, what they are and where they may go; never a value."""
     config = load_config()
-    with open_vault(config, unlocked=False) as gateway:
-        lines = gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])
+    lines = list_lines(config)
     rows = tuple((line.name, kind_of(line), " ".join(line.hosts), line.for_host, line.set_at) for line in lines)
-    show_table(Table(("name", "kind", "hosts", "channel", "set_at"), rows), config.timezone, as_json=as_json)
+    note = "" if rows else "No secret is kept. `nanoclaw vault presets` lists the services that need only a name."
+    show_table(Table(("name", "kind", "hosts", "channel", "set_at"), rows, note), config.timezone, as_json=as_json)
     return 0
 
 
@@ -134,9 +138,35 @@ def protect_vault(by: str, path: Path | None) -> int:
     """
     protect(load_config(), by, path)
     print(
-        f"The vault lies under a {by} now. Copies of the old vault and key file are still what they were: delete them."
+        f"The vault lies under {LOCKS[by]} now. "
+        "Copies of the old vault and key file are still what they were: delete them."
     )
     return 0
+
+
+def list_lines(config: Config) -> list[admin_words.SecretLine]:
+    """Return what the vault holds, also while it is locked; never a value."""
+    with open_vault(config, unlocked=False) as gateway:
+        return gateway.ask(admin_words.VaultList(), list[admin_words.SecretLine])
+
+
+def refuse_homeless(config: Config, name: str, wishes: dict[str, str | bool | tuple[str, ...]]) -> None:
+    """Raise OperatorError, before a value is asked for, when it is of no known service and nothing says where it goes.
+
+    The name is repeated only when it is nearly a service's: it may be a value in the wrong place.
+    """
+    if wishes["hosts"] or wishes["preset"] or wishes["channel"] or wishes["kind"] == "channel":
+        return
+    with open_vault(config, unlocked=False) as gateway:
+        known = [line.name for line in gateway.ask(admin_words.VaultPresets(), list[admin_words.PresetLine])]
+    if name in known:
+        return
+    near = difflib.get_close_matches(name.lower(), known, 1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise OperatorError(
+        f"That is no service NanoClaw knows (`nanoclaw vault presets`).{meant} For any other, say where the secret may "
+        "be sent: --host HOST, at least one."
+    )
 
 
 def read_request(name: str, value: str, wishes: dict[str, str | bool | tuple[str, ...]]) -> admin_words.VaultSet:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 
@@ -17,6 +18,7 @@ from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words
 from nanoclaw.keyring import CURRENT, NEXT, clear_passphrase, find_passphrases, keep_passphrase
 
+LOCKS = MappingProxyType({"keyfile": "a key file", "passphrase": "a passphrase", "keyring": "the system's keyring"})
 LOCKED = "The vault is locked: `nanoclaw vault unlock`"
 
 
