@@ -71,6 +71,7 @@ class Bench:
     certificates: Certificates
     holds: Holds
     desk: Desk
+    vault: Vault
     faults: list[Exception] = field(default_factory=list)
 
     @contextlib.asynccontextmanager
@@ -174,7 +175,9 @@ async def running(directory: Path, limits: Limits = SMALL, pool: UpstreamPool | 
         boxes.add(Caller("s1", 1, "main", "main"), [listener])
         boxes.open_turn("s1", 1, "owner")
         port = listener.getsockname()[1]
-        yield Bench(port, upstream, ledger, boxes, events, route, purse, rules, certificates, desk.holds, desk, faults)
+        yield Bench(
+            port, upstream, ledger, boxes, events, route, purse, rules, certificates, desk.holds, desk, vault, faults
+        )
     assert faults == []
 
 

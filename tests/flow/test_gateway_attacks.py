@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 import pytest
 
 from nanoclaw.gateway import control
-from nanoclaw.gateway.policy import DEFAULT_RULES, Rule
+from nanoclaw.gateway.policy import DEFAULT_RULES, Caller, Rule
 from nanoclaw.gateway.spending import Account, Budget, Period, Scope
 from tests.flow.gateway_bench import SMALL, Bench, answers, running, until_finished, whole
 from tests.flow.gateway_stand import KEY, ROUTE, Line
@@ -135,3 +136,49 @@ async def test_a_call_that_waited_takes_no_secret_along_that_was_removed_or_chan
         reply = await line.reply()
     assert (reply.status, "changed" in reply.message) == (403, True)
     assert bench.upstream.seen == []
+
+
+async def test_a_secret_is_not_fetched_in_parts_or_in_another_alphabet(bench: Bench) -> None:
+    assert (await bench.call(headers="Range: bytes=0-9\r\nAccept-Charset: utf-16\r\n")).status == 200
+    assert not {"range", "accept-charset"} & bench.upstream.seen[0].headers.keys()
+
+
+async def test_where_no_secret_is_put_on_a_part_may_be_asked_for(bench: Bench) -> None:
+    without_key(bench)
+    assert (await bench.call(headers="Range: bytes=0-9\r\n")).status == 200
+    assert bench.upstream.seen[0].headers["range"] == "bytes=0-9"
+
+
+async def test_a_secret_as_the_name_of_a_header_does_not_come_back(bench: Bench) -> None:
+    token = "abcdef0123456789abcdef0123456789"
+    bench.vault.put("hex", token, ("api.anthropic.com",), 1)
+    bench.upstream.answer = answers(whole("200 OK", b"ok", f"x-{token}: 1", "x-other: 2"))
+    reply = await bench.call()
+    assert reply.headers["x-other"] == "2"
+    assert not any(token in name for name in reply.headers)
+
+
+async def test_a_rule_for_every_host_lets_no_body_go_with_a_get(bench: Bench) -> None:
+    without_key(bench)
+    bench.rules.rules = (Rule("web", "*", methods=frozenset({"GET"})), Rule("http", "*", port=80, tls=False))
+    reply = await bench.call("http://a.example.net/", method="GET", host="a.example.net", body=b"all I know")
+    assert (reply.status, "no body" in reply.message) == (403, True)
+    bare = await bench.call("http://a.example.net/", method="GET", host="a.example.net", body=b"")
+    assert bare.status == 200
+
+
+async def test_no_two_groups_and_no_two_secrets_share_a_connection(bench: Bench) -> None:
+    assert (await bench.call()).status == 200
+    await bench.finished(1)
+    assert (await bench.call()).status == 200
+    await bench.finished(2)
+    assert bench.upstream.connections == 1
+    without_key(bench)
+    assert (await bench.call()).status == 200
+    await bench.finished(3)
+    assert bench.upstream.connections == 2
+    listener = socket.create_server(("127.0.0.1", 0))
+    bench.boxes.add(Caller("s2", 1, "other", "other"), [listener])
+    bench.boxes.open_turn("s2", 1, "owner")
+    assert (await replace(bench, port=listener.getsockname()[1]).call()).status == 200
+    assert bench.upstream.connections == 3

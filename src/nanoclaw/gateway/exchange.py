@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import h11
 
@@ -23,12 +23,12 @@ from nanoclaw.gateway.ca import Certificates
 from nanoclaw.gateway.custody import Custody
 from nanoclaw.gateway.frames import Frames
 from nanoclaw.gateway.holds import Holds
-from nanoclaw.gateway.inject import strip_response
+from nanoclaw.gateway.inject import Headers, strip_response
 from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.ledger import Entry, Event, Ledger
 from nanoclaw.gateway.line import Failure, Line, client_gone, header_value, plain_fault
 from nanoclaw.gateway.oauth import AccessTokens
-from nanoclaw.gateway.policy import Deny, Rule
+from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.rates import Rates
 from nanoclaw.gateway.redact import Redactor, redact_value
 from nanoclaw.gateway.rules import Rulebook
@@ -47,6 +47,10 @@ class Route:
     endpoint: Endpoint
     secret: tuple[StoredSecret, Secret] | None
     rehearsed: bool = False
+
+    def endpoint_for(self, caller: Caller) -> Endpoint:
+        """Return the endpoint with whose its connections are: of one agent group, with one secret or none."""
+        return replace(self.endpoint, whose=f"{caller.group} {self.secret[0].name if self.secret else ''}")
 
     def is_still(self, now: Route | Deny) -> bool:
         """Whether a call would go there now too, with the secret as it was set; OAuth access may have been renewed."""
@@ -126,7 +130,7 @@ class _Exchange:
         call, desk = self._call, self._desk
         upstream: UpstreamConnection | None = None
         try:
-            upstream = await desk.pool.acquire(call.route.endpoint, desk.limits.connect_seconds)
+            upstream = await desk.pool.acquire(call.route.endpoint_for(call.entry.caller), desk.limits.connect_seconds)
             await upstream.send(call.head)
             self._line.go_on()
             self._outward = desk.spawn(self._pump(upstream))
@@ -153,8 +157,9 @@ class _Exchange:
         await self._stop_outward()  # from here on nothing of the client's is HTTP
         call.status = answer.status_code
         came, reader, writer = upstream.take_over()
-        passed = [(name, redact_value(value, secrets)) for name, value in strip_response(answer.headers)]
+        passed = redact_headers(strip_response(answer.headers), secrets)
         await line.send(h11.InformationalResponse(status_code=101, headers=upgrade_headers(passed)))
+        line.flush()
         web_socket = WebSocket(self._desk.limits, call.in_turn)
         mask = bool(call.rule.model)
         outward = Frames(lambda: LeakGate(LeakScanner(secrets, mask=mask)), masked=True)
@@ -249,7 +254,7 @@ class _Exchange:
         usage = UsageReader(header_value(headers, b"content-type") if call.rule.model else "")
         secrets = self._desk.secret_values()
         redactor = Redactor(secrets)
-        passed = [(name, redact_value(value, secrets)) for name, value in strip_response(headers)]
+        passed = redact_headers(strip_response(headers), secrets)
         await line.send(h11.Response(status_code=answer.status_code, headers=passed, reason=b""))
         while chunk := await upstream.read_body(self._desk.limits.answer_seconds):
             call.received_bytes += len(chunk)
@@ -312,6 +317,13 @@ def _note_end(desk: Desk, call: Call) -> None:
             took_ms=took_ms,
         )
     )
+
+
+def redact_headers(headers: Headers, wanted: Wanted) -> Headers:
+    """Return headers with every secret blotted out; one whose very name holds a secret is dropped."""
+    if wanted.secrets.find_spans(b"\n".join([name for name, _ in headers])):
+        headers = [(name, value) for name, value in headers if not wanted.secrets.find_spans(name)]
+    return [(name, redact_value(value, wanted)) for name, value in headers]
 
 
 def leak_in(where: str, found: str) -> Deny:

@@ -52,7 +52,7 @@ class Frames:
         self._open_gate = open_gate
         self._masked = masked
         self._gate: Gate | None = None  # that of an unfinished message
-        self._held = b""
+        self._held = bytearray()
 
     def feed(self, data: bytes) -> bytes:
         """Return what may be passed on. Raises Violation."""
@@ -91,10 +91,11 @@ class Frames:
             raise Violation(f"a frame is larger than {FRAME_BYTES} bytes")
         if len(held) < begin + length:
             return None
-        self._held = held[begin + length :]
-        key = held[begin - 4 : begin] if masked else b""
-        payload = mask(held[begin : begin + length], key)
-        return Frame(held[0] & _OPCODE, bool(held[0] & _FINAL), payload, key)
+        key = bytes(held[begin - 4 : begin]) if masked else b""
+        payload = mask(bytes(held[begin : begin + length]), key)
+        first = held[0]
+        del held[: begin + length]
+        return Frame(first & _OPCODE, bool(first & _FINAL), payload, key)
 
     def _check(self, first: int, short: int, *, masked: bool) -> None:
         opcode = first & _OPCODE

@@ -23,6 +23,7 @@ SPOKEN = (b"1.0", b"1.1")
 DRAIN_BYTES = 1024 * 1024
 GATHER_BYTES = 32 * 1024
 DRAIN_SECONDS = 2.0
+PIECES_AT_ONCE = 256  # of a body, each of which takes 15 us
 _QUOTED = re.compile(r":? ?(?:bytearray\()?b[\"']")  # how h11 shows bytes
 
 
@@ -57,6 +58,7 @@ class Line:
         self._bodyless = False  # the request is a HEAD, whose answer has no body
         self._body_ended = False
         self._undrained = 0  # bytes since the client was last waited for
+        self._pieces = 0
         self._unsent = b""  # goes out with what else is said in this turn of the loop: one packet, one TLS record
 
     async def read(self, timeout_seconds: float) -> bytes:
@@ -75,7 +77,7 @@ class Line:
 
     def write(self, raw: bytes) -> None:
         """Send bytes that are not HTTP."""
-        self._flush()
+        self.flush()
         self.outgoing.write(raw)
 
     async def next_request(self) -> h11.Request | None:
@@ -105,6 +107,9 @@ class Line:
                 await before_waiting()
             self.receive(await self.read(self._limits.stall_seconds))
         if isinstance(event, h11.Data):
+            self._pieces += 1
+            if self._pieces % PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn, also when 64 KiB come in chunks of a byte
             return bytes(event.data)
         self._begun = False
         self._body_ended = True
@@ -145,10 +150,10 @@ class Line:
         if not data:
             return
         if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._unsent += data
         if len(self._unsent) >= GATHER_BYTES:
-            self._flush()
+            self.flush()
         self._undrained += len(data)
         if self._undrained < GATHER_BYTES:
             return  # so little fits into any buffer; a timer for each piece would cost more than sending it
@@ -159,7 +164,8 @@ class Line:
         except (OSError, TimeoutError):
             raise client_gone() from None
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is unsent now: bytes that are written past `send` follow."""
         data, self._unsent = self._unsent, b""
         if data:
             with contextlib.suppress(OSError):  # it broke meanwhile: whoever reads or drains is told
@@ -167,7 +173,7 @@ class Line:
 
     def end(self) -> None:
         """Say that nothing more comes."""
-        self._flush()
+        self.flush()
         self.outgoing.write_eof()
 
     async def answer(self, failure: Failure) -> None:
@@ -201,7 +207,7 @@ class Line:
     async def linger(self) -> None:
         """End our side, then read away what still comes for a moment: closing at once would destroy the answer."""
         drained = 0
-        self._flush()
+        self.flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_SECONDS):
                 await self.outgoing.drain()
@@ -211,11 +217,8 @@ class Line:
 
     async def _drain_body(self) -> None:
         drained = 0
-        while self._http.their_state is h11.SEND_BODY and drained < DRAIN_BYTES:
-            if self._http.next_event() is h11.NEED_DATA:
-                data = await self.incoming.read(READ_BYTES)
-                drained += len(data)
-                self.receive(data)
+        while drained < DRAIN_BYTES and (piece := await self.next_body()) is not None:
+            drained += len(piece)
 
 
 def plain_fault(error: h11.ProtocolError) -> str:

@@ -35,6 +35,7 @@ UNENCRYPTED = Deny("vault", "A secret is never sent over plain http. Call the ad
 HELD_BYTES = 1024 * 1024
 TOO_LARGE_TO_ASK = Deny("size", "The request is larger than 1 MiB, the most about which a person can be asked.")
 CHANGED = Deny("turn", "While the call waited its turn, its rule or its secret changed. Make it again.")
+NO_BODY = Deny("body", "A rule for every host lets no body go along with a GET or HEAD. Leave it out.")
 EARLY = Deny("tunnel", "Bytes came before the tunnel was open. Wait for its 200.")
 
 
@@ -163,6 +164,8 @@ class Requests:
             await self._refuse(target, Deny("size", failure.message), failure.status, failure.kind)
         if wants_websocket(request) and not (rule.upgrade and length == 0):
             await self._refuse(target, no_upgrade(rule))
+        if rule.host == policy.ANY_HOST and length != 0 and target.method in {"GET", "HEAD"}:
+            await self._refuse(target, NO_BODY)
         if (kept := desk.access.deny(target)) is not None:
             await self._refuse(target, kept)
         await desk.custody.settled()
@@ -179,7 +182,11 @@ class Requests:
         """Return the head that goes upstream: stripped, scanned, its host looked up, its secret put on."""
         headers = strip_request(request.headers)
         await self._stop_leak(target, "head", scanner.find_in_head(target, headers))
-        if (closed := await self._desk.pool.judge(route.endpoint, self._desk.limits.connect_seconds)) is not None:
+        if (
+            closed := await self._desk.pool.judge(
+                route.endpoint_for(self._box.caller), self._desk.limits.connect_seconds
+            )
+        ) is not None:
             await self._refuse(target, closed)
         headers = upstream_headers(headers, route.endpoint.authority, declared_length(request))
         headers, path = await self._inject(target, headers, path, route)

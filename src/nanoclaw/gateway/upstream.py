@@ -24,11 +24,12 @@ import h11
 
 from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway.addresses import AddressRefused, LookupFailed, Resolver, SocketAddress
-from nanoclaw.gateway.line import plain_fault
+from nanoclaw.gateway.line import PIECES_AT_ONCE, plain_fault
 from nanoclaw.gateway.policy import Deny
 
 READ_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
+INTERIM_MAX = 100  # answers of 1xx before the one that counts
 IDLE_MAX = 64  # a host: as many as one box may have in use, so that none is opened anew while all are busy
 IDLE_SECONDS = 60.0
 EYEBALLS_SECONDS = 0.25  # RFC 8305: what the next address waits while one is tried
@@ -52,6 +53,7 @@ class Endpoint:
     port: int
     tls: bool
     allow_private: bool = False
+    whose: str = ""  # no two share a connection: a server that takes a body for the next call would mix them up
 
     @property
     def authority(self) -> str:
@@ -159,12 +161,13 @@ class UpstreamConnection:
     async def read_head(self, timeout_seconds: float) -> h11.Response | h11.InformationalResponse:
         """Return the head of the answer, 1xx ones skipped but a 101 that was asked for. Raises UpstreamError or
         TimeoutError."""
-        while True:
+        for _ in range(INTERIM_MAX):
             event = await self._next(timeout_seconds)
             if isinstance(event, h11.Response) or self._http.their_state is h11.SWITCHED_PROTOCOL:
                 return event  # type: ignore[return-value]
             if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                 raise UpstreamError("it closed the connection without an answer")
+        raise UpstreamError("it says again and again that its answer is yet to come")
 
     async def read_body(self, timeout_seconds: float) -> bytes:
         """Return what has come of the body, b"" at its end. Raises UpstreamError when it breaks off, TimeoutError."""
@@ -174,6 +177,8 @@ class UpstreamConnection:
         parts: list[bytes] = []
         while isinstance(event, h11.Data):
             parts.append(bytes(event.data))
+            if len(parts) % PIECES_AT_ONCE == 0:
+                await asyncio.sleep(0)  # others have their turn, also when 64 KiB come in chunks of a byte
             event = self._parse()
         self._ended = isinstance(event, h11.EndOfMessage)
         return b"".join(parts)
@@ -246,10 +251,11 @@ class UpstreamPool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Keep a connection whose call ended cleanly, drop any other."""
-        idle = self._idle.setdefault(connection.endpoint, [])
+        idle = self._idle.get(connection.endpoint, [])
         if not (connection.used and connection.reusable) or len(idle) >= IDLE_MAX:
             connection.abort()
             return
+        self._idle[connection.endpoint] = idle
         connection.start_next()
         loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
@@ -268,10 +274,12 @@ class UpstreamPool:
         loop = asyncio.get_running_loop()
         for endpoint, idle in list(self._idle.items()):
             old = [connection for connection in idle if connection.idle_since <= loop.time() - older_seconds]
-            self._idle[endpoint] = [connection for connection in idle if connection not in old]
             for connection in old:
+                idle.remove(connection)
                 connection.abort()
-        left = any(self._idle.values())
+            if not idle:
+                del self._idle[endpoint]  # a box may call another host each time
+        left = bool(self._idle)
         self._purge = loop.call_later(IDLE_SECONDS, self._drop_idle, IDLE_SECONDS) if left else None
 
     async def _find_addresses(self, endpoint: Endpoint) -> list[SocketAddress]:
