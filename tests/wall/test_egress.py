@@ -8,13 +8,16 @@ and what the audit says. Slow for its boxes, a third of a second each, and it ne
 from __future__ import annotations
 
 import asyncio
+import base64
+import html
+import re
+import urllib.parse
 from collections.abc import Iterator
 
 import pytest
 
 from nanoclaw.gateway.admin_words import AuditVerify, Verification
 from nanoclaw.gateway.client import ask_admin
-from nanoclaw.gateway.forms import write_forms
 from tests.wall.attempts_direct import DIRECT
 from tests.wall.attempts_proxy import CLIENTS, ECHOED, PATHS, PLACES, SMUGGLED, TURNS
 from tests.wall.attempts_tunnel import LEAKS, TELEMETRY, TUNNELS
@@ -30,7 +33,7 @@ pytestmark = [
 ATTEMPTS = (*DIRECT, *PLACES, *ECHOED, *PATHS, *SMUGGLED, *TURNS, *CLIENTS, *TUNNELS, *TELEMETRY, *LEAKS)
 MEANT = 60
 SENT, COOKIE = "SENT", "of-the-operator"  # what a probe says when it got out, and what a host says of its operator
-FORBIDDEN = (SENT, COOKIE, *(form.decode() for secret in (SECRET, MODEL_KEY) for form in write_forms(secret.encode())))
+EDGE = 2  # characters at either end of a secret that base64 may share with what stands around it
 ALLOWED = (
     Attempt("curl_by_CONNECT", "curl -sS -m 8 https://api.good.test/public/a >&2", shell=True),
     Attempt("curl_by_the_plain_proxy", "curl -sS -m 8 http://other.good.test/public/a >&2", shell=True),
@@ -52,11 +55,41 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield town
 
 
+def find_told(said: str) -> list[str]:
+    """Return what must not be in a text, read as it stands and through every encoding that an echo could wear."""
+    readings = [said, urllib.parse.unquote(said), html.unescape(said), said.replace("\\/", "/")]
+    readings.append(re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), said))
+    for run in re.findall(r"(?:[0-9a-fA-F]{2}){8,}", said):
+        readings.append(bytes.fromhex(run).decode("latin-1"))
+    for run in re.findall(r"[A-Za-z0-9+/_-]{12,}", said):
+        plain = run.replace("-", "+").replace("_", "/")
+        for start in range(4):
+            whole = plain[start : start + (len(plain) - start) // 4 * 4]
+            readings.append(base64.b64decode(whole).decode("latin-1"))
+    told = (SENT, COOKIE, *(secret[EDGE:-EDGE] for secret in (SECRET, MODEL_KEY)))
+    return [word for word in told if any(word in reading for reading in readings)]
+
+
+def test_what_an_echo_wears_is_seen_through() -> None:
+    for secret in (SECRET, MODEL_KEY):
+        raw = secret.encode()
+        for echo in (
+            secret,
+            "".join(f"%{byte:02x}" for byte in raw),
+            "".join(f"\\u{byte:04x}" for byte in raw),
+            raw.hex(),
+            *(base64.b64encode(b"x" * shift + raw).decode() for shift in range(3)),
+            *(base64.urlsafe_b64encode(b"?" * shift + raw + b"~").decode() for shift in range(3)),
+        ):
+            assert find_told(f"echo: {echo}.") == [secret[EDGE:-EDGE]], echo
+        assert find_told(f"echo: {'*' * len(secret)}") == []
+
+
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt.says.replace(" ", "_"))
 async def test_nothing_leaves_the_box_by(town: Town, wall: Wall, attempt: Attempt) -> None:
     outcome = await town.run(wall, attempt)
     assert [arrived for arrived in outcome.arrived if not is_allowed(arrived)] == []
-    assert [form for form in FORBIDDEN if form in outcome.said] == []
+    assert find_told(outcome.said) == []
     if not attempt.passes:
         assert outcome.arrived == []
         assert "REACHED" not in outcome.said
@@ -76,7 +109,7 @@ async def test_what_a_rule_allows_goes_through_with_the_key_that_the_box_never_s
 ) -> None:
     outcome = await town.run(wall, attempt)
     assert "REACHED" in outcome.said, outcome.said
-    assert [form for form in FORBIDDEN if form in outcome.said] == []
+    assert find_told(outcome.said) == []
     (arrived,) = outcome.arrived
     assert is_allowed(arrived)
     assert (f"authorization: Bearer {SECRET}".encode() in arrived.raw) is (arrived.name == "api.good.test")
