@@ -132,6 +132,7 @@ class Line:
     async def accept_tunnel(self) -> None:
         """Answer a CONNECT with 200; from then on only `incoming` and `outgoing` are used."""
         await self._write(self._http.send(h11.Response(status_code=200, headers=[], reason=b"Connection established")))
+        self.flush()
 
     def go_on(self) -> None:
         """Tell a client that asked whether to send its body (`Expect: 100-continue`) to do so."""
