@@ -96,6 +96,16 @@ def test_a_delivery_that_comes_twice_is_taken_once() -> None:
     assert question.is_over
 
 
+def test_a_card_of_the_host_is_said_once_beside_the_answers() -> None:
+    question = Question("c1", "hi", "local")
+    card = Delivery("D1", 7, None, (), "Andy wants to call GET a.org", True)
+    others = [Delivery("D2", 8, None, (), "from the agent", False), Delivery("D3", 9, "M1", ("M1",), "a notice", True)]
+    asides = [question.hear_aside(word) for word in (Accepted("c1", "M1"), card, card, *others)]
+    assert asides == [None, "Andy wants to call GET a.org", None, None, None]
+    question.hear(Accepted("c1", "M1"))
+    assert question.hear(others[1]) == "a notice" and question.answers == ["a notice"]
+
+
 def test_only_its_own_outcome_and_refusal_end_a_question() -> None:
     question = Question("c1", "hi", "local")
     for word in (Accepted("c1", "M1"), Accepted("c2", "M2"), Settled("M2", "failed"), Refused("c2", "no")):

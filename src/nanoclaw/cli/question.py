@@ -74,6 +74,13 @@ class Question:
                 pass
         return None
 
+    def hear_aside(self, word: ServerWord) -> str | None:
+        """Return what the host itself says in our chat while we wait, once: such as a card about a call of ours."""
+        if not isinstance(word, Delivery) or not word.notice or word.answers or word.id in self._seen:
+            return None
+        self._seen.add(word.id)
+        return word.text
+
     def _take(self, delivery: Delivery) -> str | None:
         if self.message is None or self.message not in delivery.answers or delivery.id in self._seen:
             return None
@@ -123,6 +130,9 @@ def _hear_out(question: Question, link: Link, deadline: float, listener: Listene
         for word in link.receive(left):
             if isinstance(word, Welcome) and word.rehearsal and not question.rehearsal:
                 listener.tell(REHEARSAL)
+            aside = question.hear_aside(word)
+            if aside is not None:
+                listener.tell(aside)
             text = question.hear(word)
             if text is not None:
                 listener.show(text)
