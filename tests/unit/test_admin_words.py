@@ -108,6 +108,13 @@ def test_a_table_fits_the_terminal_and_counts_wide_characters() -> None:
     assert "secret" not in format_table(hidden, "UTC")
 
 
+def test_a_time_is_never_cut_but_for_what_is_below_a_second() -> None:
+    table = Table(("set_at", "hosts", "note"), ((86_399_123, "h" * 40, "n" * 40),))
+    assert "1970-01-01 23:59:59.123  " in format_table(table, "UTC", 120)
+    narrow = format_table(table, "UTC", 60).splitlines()
+    assert narrow[1].startswith("1970-01-01 23:59:59  h") and all(cell_width(line) <= 60 for line in narrow)
+
+
 def test_a_table_that_is_too_wide_leaves_out_columns_in_which_nothing_stands() -> None:
     table = Table(("id", "effort", "name"), (("1" * 26, None, "x" * 20), ("2" * 26, None, "y")))
     assert "effort" in format_table(table, "UTC", 80).splitlines()[0]

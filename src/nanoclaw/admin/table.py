@@ -15,6 +15,7 @@ Cell = str | int | bool | None
 CELL_CHARACTERS = 100
 FACT_CHARACTERS = 4_000  # of a value that has a line of its own: what is asked for must be read whole
 GAP = 2  # blanks between columns
+SECOND = len("2026-01-31 12:00:00")  # a time without what is below a second
 SHORTEST = 10  # a column is not cut below this
 
 
@@ -33,8 +34,8 @@ class Table(msgspec.Struct, frozen=True):
 def format_table(table: Table, timezone: str, width: int | None = None) -> str:
     """Return a table for people: aligned columns, times in `timezone`, nothing that a terminal obeys.
 
-    In `width` columns of a terminal that are too few, columns in which no row has anything are left out, and then the
-    longest cells are cut.
+    In `width` columns of a terminal that are too few, columns in which no row has anything are left out, times lose
+    what is below a second, and then the longest cells are cut.
     """
     if not table.rows:
         return "(nothing)"
@@ -45,8 +46,11 @@ def format_table(table: Table, timezone: str, width: int | None = None) -> str:
     widths = _widths(lines)
     if width is not None and sum(widths) + GAP * (len(widths) - 1) > width:
         filled = [column for column in range(len(names)) if any(line[column] for line in lines[1:])]
+        times = {column for column in filled if is_time(table.columns[shown[column]])}
+        lines[1:] = [[cell[:SECOND] if n in times else cell for n, cell in enumerate(line)] for line in lines[1:]]
         lines = [[line[column] for column in filled] for line in lines]
-        widths = _fit(lines[0], _widths(lines), width - GAP * (len(filled) - 1))
+        whole = {place for place, column in enumerate(filled) if column in times or names[column] == "id"}
+        widths = _fit(_widths(lines), whole, width - GAP * (len(filled) - 1))
     aligned = ([_pad(cell, most) for cell, most in zip(line, widths, strict=True)] for line in lines)
     return "\n".join((" " * GAP).join(line).rstrip() for line in aligned)
 
@@ -68,14 +72,20 @@ def _character_width(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def _fit(names: list[str], widths: list[int], room: int) -> list[int]:
-    """Take from the widest column until all fit, or all are short; an id is typed again, so it stays whole."""
+def is_time(name: str) -> bool:
+    """Return whether a column of that name holds epoch milliseconds."""
+    return name == "at" or name.endswith("_at")
+
+
+def _fit(widths: list[int], whole: set[int], room: int) -> list[int]:
+    """Take from the widest column until all fit, or all are short; those in `whole` are of no use when they are cut."""
     fitted = list(widths)
-    while sum(fitted) > room:
-        longest = max((width for name, width in zip(names, fitted, strict=True) if name != "id"), default=0)
-        if longest <= SHORTEST:
+    cuttable = [column for column in range(len(fitted)) if column not in whole]
+    while cuttable and sum(fitted) > room:
+        widest = max(cuttable, key=lambda column: fitted[column])
+        if fitted[widest] <= SHORTEST:
             break
-        fitted[next(n for n, width in enumerate(fitted) if width == longest and names[n] != "id")] -= 1
+        fitted[widest] -= 1
     return fitted
 
 
@@ -135,5 +145,5 @@ def _cell(name: str, value: Cell, timezone: str, most: int) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return format_time(value, timezone) if name == "at" or name.endswith("_at") else str(value)
+        return format_time(value, timezone) if is_time(name) else str(value)
     return one_line(value, most)
