@@ -276,6 +276,7 @@ the command line
   cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
   cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
+  cli/names.py                        What people call the agents, people and tasks that the gateway keeps by id
   cli/query.py                        `nanoclaw query 'SELECT ...'`: reads the store's file
   cli/question.py                     `nanoclaw chat TEXT`: one message, its answers, an exit code
   cli/setup.py                        `nanoclaw setup`: name, time zone, model key, a self-test message

@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
-from nanoclaw.admin.table import format_table
-from nanoclaw.cli import egress, egress_watch
+from nanoclaw.admin.table import Table, format_table
+from nanoclaw.cli import audit, egress, egress_watch
+from nanoclaw.cli.names import Names
 from nanoclaw.config import load_config
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway.admin_words import AuditLine
@@ -86,10 +87,26 @@ def test_a_rule_file_is_read_from_a_file_or_refused_in_words(tmp_path: Path) -> 
 
 
 def test_a_decision_is_one_line_that_a_terminal_shows_as_it_is() -> None:
-    line = egress_watch.describe(row(1, "refused", reason="No rule\x1b[2J allows it.\nReally."), "UTC")
-    assert "deny" in line
-    assert "GET a.org/x (u1)" in line
+    refused = row(1, "refused", reason="No rule\x1b[2J allows it.\nReally.")
+    line = egress_watch.describe(refused, "UTC", Names({"u1": "Ada"}, {"g1": "Andy"}))
+    assert line.startswith("deny Andy GET a.org/x (Ada) [r] No rule")
+    assert "g1  GET a.org/x (u1)" in egress_watch.describe(refused, "UTC", Names())
     assert line.isprintable()
+
+
+def test_the_audit_shows_people_and_agents_by_name_where_they_are_known() -> None:
+    line = row(1, "refused", reason="no", charge="u1")
+    known = audit.gateway_row(line, Names({"u1": "Ada"}, {"g1": "Andy"}))
+    assert dict(zip(audit.COLUMNS, known, strict=True)) == {
+        "at": 0, "by": "gateway", "agent": "Andy", "event": "refused", "who": "Ada", "what": "GET a.org/x",
+        "verdict": "deny", "reason": "no",
+    }  # fmt: skip
+    assert audit.gateway_row(line, Names())[2:5] == ("g1", "refused", "u1")
+
+
+def test_a_chain_that_fits_says_so_and_one_that_does_not_says_where() -> None:
+    verified = Table(audit.VERIFIED, (("host", 9, None), ("gateway", 44, 12)))
+    assert audit.told(verified).rows == (("host", 9, "whole"), ("gateway", 44, "broken at row 12"))
 
 
 def test_watching_shows_what_is_decided_for_one_agent_and_every_change(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +124,7 @@ def test_watching_shows_what_is_decided_for_one_agent_and_every_change(capsys: p
         return batches.pop(0)
 
     with pytest.raises(KeyboardInterrupt):
-        egress_watch.follow(rows, 4, "g1", "UTC", as_json=True)
+        egress_watch.follow(rows, 4, "g1", None)
     assert [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()] == [5, 8]
     assert asked == [4, 7, 7, 8]
 

@@ -13,12 +13,14 @@ from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.audit_chain import GATEWAY, HOST, Head, check_heads, find_heads, parse_head, write_chains
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import host_runs
+from nanoclaw.cli.names import Names, load_names
 from nanoclaw.cli.since import parse_since
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config, load_config
 from nanoclaw.gateway import admin_words
 
-COLUMNS = ("at", "by", "event", "who", "what", "verdict", "reason")
+COLUMNS = ("at", "by", "agent", "event", "who", "what", "verdict", "reason")
+VERIFIED = ("chain", "rows", "broken_at_row")
 MOST = 10_000
 VERDICTS = {"refused": "deny", "allowed": "allow"}
 REFUSED = "refused"
@@ -54,9 +56,10 @@ def command(
     if not host_runs(config.paths):
         say_down()
     only = Only(limit, _find_group(config, group) if group else "", session, flags["refused"])
-    found = [*_host_rows(config, only), *_gateway_rows(config, only)]
+    names = Names() if flags["as_json"] else load_names(config)
+    found = [*_host_rows(config, only), *_gateway_rows(config, only, names)]
     rows = sorted(found, key=lambda row: int(row[0] or 0))
-    show_table(Table(COLUMNS, tuple(rows[-limit:])), config.timezone, as_json=flags["as_json"])
+    show_table(Table(COLUMNS, tuple(rows[-limit:]), hidden=("by",)), config.timezone, as_json=flags["as_json"])
     return 0
 
 
@@ -105,24 +108,26 @@ def _host_rows(config: Config, only: Only) -> list[tuple[Cell, ...]]:
     if only.group or only.session or not config.paths.database.exists():
         return []
     table, _ = ask(config.paths, Request("audit", "list", flags={"limit": str(MOST if only.refused else only.limit)}))
-    rows = ((at, HOST, event, who, what, verdict, reason) for at, event, who, what, verdict, reason in table.rows)
-    return [row for row in rows if not only.refused or row[5] == "deny"]
+    rows = ((at, HOST, None, event, who, what, verdict, reason) for at, event, who, what, verdict, reason in table.rows)
+    return [row for row in rows if not only.refused or row[6] == "deny"]
 
 
-def _gateway_rows(config: Config, only: Only) -> list[tuple[Cell, ...]]:
+def _gateway_rows(config: Config, only: Only, names: Names) -> list[tuple[Cell, ...]]:
     wanted = admin_words.AuditList(only.limit, only.session, only.group, REFUSED if only.refused else "")
     with open_gateway(config) as gateway:
         lines = gateway.ask(wanted, list[admin_words.AuditLine])
-    return [_gateway_row(line) for line in lines]
+    return [gateway_row(line, names) for line in lines]
 
 
-def _gateway_row(line: admin_words.AuditLine) -> tuple[Cell, ...]:
-    who = line.charge or line.session or line.agent_group
+def gateway_row(line: admin_words.AuditLine, names: Names) -> tuple[Cell, ...]:
+    """Return what the gateway wrote down as a row; who and which agent by name, where it is known."""
+    who = names.payers.get(line.charge, line.charge) or line.session or line.agent_group
     call = f"{line.method} {line.host}{line.path}".strip()
     status = f"{line.status} in {line.took_ms} ms, " if line.event == "finished" else ""
     return (
         line.at,
         GATEWAY,
+        names.agents.get(line.agent_group, line.agent_group) or None,
         line.event,
         who,
         call,
@@ -141,7 +146,8 @@ def _verify(config: Config, heads: tuple[Head, ...], *, as_json: bool) -> int:
         chain = gateway.ask_long(admin_words.AuditVerify(), admin_words.Verification)
         lost = check_heads(config.paths, gateway, heads)
     rows.append((GATEWAY, chain.rows, chain.broken_at))
-    show_table(Table(("chain", "rows", "broken_at_row"), tuple(rows)), config.timezone, as_json=as_json)
+    table = Table(VERIFIED, tuple(rows))
+    show_table(table if as_json else told(table), config.timezone, as_json=as_json)
     broken = [str(row[0]) for row in rows if row[2] is not None]
     if broken:
         print(f"nanoclaw: the audit of {' and '.join(broken)} was changed by somebody else's hand", file=sys.stderr)
@@ -149,3 +155,11 @@ def _verify(config: Config, heads: tuple[Head, ...], *, as_json: bool) -> int:
         words = f"row {head_.row} of the {head_.chain}'s audit is not what it was: entries were cut off or changed"
         print(f"nanoclaw: {words}", file=sys.stderr)
     return 1 if broken or lost else 0
+
+
+def told(verified: Table) -> Table:
+    """Return the same for people: a chain that fits says so."""
+    rows = tuple(
+        (chain, rows, "whole" if bad is None else f"broken at row {bad}") for chain, rows, bad in verified.rows
+    )
+    return Table(("chain", "rows", "state"), rows)

@@ -10,6 +10,7 @@ from nanoclaw.admin.ask import ask, json_option, show_table
 from nanoclaw.admin.request import Request
 from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.gateway_link import open_gateway
+from nanoclaw.cli.names import find_names
 from nanoclaw.cli.since import parse_since
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config, load_config
@@ -19,11 +20,8 @@ from nanoclaw.gateway import admin_words
 WAYS = ("group", "person", "task", "model", "day")
 FIGURES = ("calls", "input", "output", "cache_read", "cache_write", "cost", "cost_micros", "estimated_calls")
 HIDDEN = ("id", "cost_micros", "estimated_calls")
-NAMED = {"group": ("groups", "name"), "person": ("users", "name"), "task": ("tasks", "prompt")}
 DOLLAR = 1_000_000
 MOST_DOLLARS = 1_000_000_000
-MOST_NAMES = 10_000
-TASK = "task:"
 
 
 @click.group("cost", invoke_without_command=True)
@@ -42,7 +40,7 @@ def command(context: click.Context, by: str, since: str, as_json: bool) -> int:
     since_at = parse_since(since, SystemClock().now_ms(), config.timezone)
     with open_gateway(config) as gateway:
         lines = gateway.ask(admin_words.CostReport(by, since_at), list[admin_words.CostLine])
-    names = _names(config, by)
+    names = find_names(config, by)
     rows = [(names.get(line.key) or _unnamed(line), line.key, *_figures(line)) for line in lines]
     if not as_json and len(rows) > 1:
         rows.append(("all together", "", *_figures(_total(lines))))
@@ -71,20 +69,6 @@ def _total(lines: Iterable[admin_words.CostLine]) -> admin_words.CostLine:
 def _unnamed(line: admin_words.CostLine) -> str:
     """Return what stands for somebody or something that the store does not know any more."""
     return line.folder or line.key or "unknown"
-
-
-def _names(config: Config, by: str) -> dict[str, str]:
-    """Return the names of agents, people or tasks by id; none while there is no store to ask."""
-    if by not in NAMED or not config.paths.database.exists():
-        return {}
-    noun, column = NAMED[by]
-    archived = {"archived": "true"} if by == "group" else {}
-    table, _ = ask(config.paths, Request(noun, "list", flags={"limit": str(MOST_NAMES), **archived}))
-    if column not in table.columns:
-        return {}
-    prefix = TASK if by == "task" else ""
-    at = table.columns.index(column)
-    return {f"{prefix}{row[table.columns.index('id')]}": str(row[at]) for row in table.rows}
 
 
 def owner_options(body: click.decorators.FC) -> click.decorators.FC:
@@ -153,7 +137,7 @@ def limits(as_json: bool) -> int:
     config = load_config()
     with open_gateway(config) as gateway:
         lines = gateway.ask(admin_words.BudgetList(), list[admin_words.BudgetLine])
-    people = _names(config, "person") if any(line.scope == "person" for line in lines) else {}
+    people = find_names(config, "person") if any(line.scope == "person" for line in lines) else {}
     columns = ("for", "whose", "period", "spent", "limit", "spent_tokens", "limit_tokens", "opens_at", "spent_micros")
     rows = tuple(_limit_row(line, people) for line in lines)
     note = "" if rows else "No limit is set. `nanoclaw cost limit --all --month 50` sets one, in US dollars."

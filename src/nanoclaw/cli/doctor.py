@@ -225,7 +225,7 @@ def check_model(config: Config) -> Iterator[Finding]:
         mend = "./nanoclaw.sh vault set anthropic"
         yield Finding("model", State.NOTE, "no model key: the rehearsal model answers", mend)
     if status.vault_locked and host_runs(config.paths):
-        words = f"locked (it lies under {LOCKS[status.vault_by]}): no key is served, so no model answers"
+        words = f"locked (it lies under {LOCKS[status.vault_by]}): calls that need a key are refused"
         yield Finding("vault", State.WRONG, words, "./nanoclaw.sh vault unlock")
     else:
         yield Finding("vault", State.GOOD, f"lies under {LOCKS[status.vault_by]}")

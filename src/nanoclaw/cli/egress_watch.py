@@ -14,6 +14,7 @@ from nanoclaw.admin.table import format_time
 from nanoclaw.channels.plain_text import one_line
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import host_runs
+from nanoclaw.cli.names import Names, load_names
 from nanoclaw.config import Config
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words, egress_words
@@ -23,6 +24,7 @@ SHOWN = {"refused": "deny", "allowed": "allow", "changed": "changed"}
 LINE_CHARACTERS = 400
 
 Ask = Callable[[int], list[admin_words.AuditLine]]
+Words = Callable[[admin_words.AuditLine], str]
 
 
 def watch_gateway(config: Config, group: str | None, *, as_json: bool) -> int:
@@ -38,26 +40,29 @@ def watch_gateway(config: Config, group: str | None, *, as_json: bool) -> int:
         def rows(after: int) -> list[admin_words.AuditLine]:
             return gateway.ask(egress_words.AuditFollow(after, WAIT_SECONDS), list[admin_words.AuditLine])
 
+        names = load_names(config)
         if not as_json:
             print("watching; Ctrl-C ends it", file=sys.stderr, flush=True)
-        return follow(rows, last[0].seq if last else 0, wanted, config.timezone, as_json=as_json)
+        after = last[0].seq if last else 0
+        return follow(rows, after, wanted, None if as_json else lambda line: describe(line, config.timezone, names))
 
 
-def follow(rows: Ask, after: int, group: str | None, timezone: str, *, as_json: bool) -> int:
+def follow(rows: Ask, after: int, group: str | None, words: Words | None) -> int:
     """Print rows as they come, from the one behind `after`; without end, but for Ctrl-C and the end of the gateway."""
     while True:
         for line in rows(after):
             after = line.seq
             if line.event in SHOWN and (group is None or line.agent_group == group or line.event == "changed"):
-                print(json.dumps(msgspec.to_builtins(line)) if as_json else describe(line, timezone), flush=True)
+                print(json.dumps(msgspec.to_builtins(line)) if words is None else words(line), flush=True)
 
 
-def describe(line: admin_words.AuditLine, timezone: str) -> str:
-    """Return a decision in one line that a terminal shows as it is."""
+def describe(line: admin_words.AuditLine, timezone: str, names: Names) -> str:
+    """Return a decision in one line that a terminal shows as it is: verdict, agent, call (who asked), [rule], why."""
     call = f"{line.method} {line.host}{line.path}".strip()
-    why = line.reason or f"rule {line.rule}"
-    who = f" ({line.charge})" if line.charge else ""
-    parts = (format_time(line.at, timezone), SHOWN[line.event].ljust(7), f"{call}{who}", f"[{line.rule}]", why)
+    who = f" ({names.payers.get(line.charge, line.charge)})" if line.charge else ""
+    agent = names.agents.get(line.agent_group, line.agent_group)
+    time = format_time(line.at, timezone)[11:19]  # the day goes without saying
+    parts = (time, SHOWN[line.event].ljust(7), agent, f"{call}{who}", f"[{line.rule}]", line.reason)
     return one_line("  ".join(part for part in parts if part), LINE_CHARACTERS)
 
 
