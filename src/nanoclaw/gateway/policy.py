@@ -210,7 +210,7 @@ def matches(rule: Rule, target: Target, now: Moment | None) -> bool:
             covers_path(pattern, target.path) or (not allows and covers_path(loosen(pattern), loosen(target.path)))
             for pattern in rule.paths
         )
-        and (rule.hours is None or (is_within(rule.hours, now) if now else rule.action is Action.DENY))
+        and (rule.hours is None or (is_within(rule.hours, now) if now else not allows))
     )
 
 
