@@ -13,11 +13,13 @@ from pathlib import Path
 import msgspec
 
 from nanoclaw.clock import SystemClock
+from nanoclaw.gateway.accounts import EVERYTHING
 from nanoclaw.gateway.control import HoldAsked, HoldDecided, HoldOpened, HoldTaken, HoldVerdict
 from nanoclaw.gateway.exchange import Route
 from nanoclaw.gateway.policy import Action, Rule
+from nanoclaw.gateway.spending import Amount, Budget, Period
 from tests.flow.gateway_bench import SMALL, Bench, answers, running, until_finished, whole
-from tests.flow.gateway_stand import Line, Reply, until
+from tests.flow.gateway_stand import KEY, Line, Reply, until
 
 URL = "http://shop.example.org/pay?to=bob"
 TEN_MINUTES = 600_000
@@ -215,3 +217,43 @@ async def test_a_ledger_that_cannot_be_written_lets_nothing_go(tmp_path: Path) -
         await pays(line)
         reply = await line.reply()
         assert reply.status == 503 and bench.upstream.connections == 0
+
+
+async def test_a_yes_that_comes_after_the_turn_lets_nothing_out(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench, bench.open() as line:
+        await pays(line)
+        about = await held(bench)
+        bench.boxes.close_turn("s1", 1)
+        await decides(bench, about, HoldVerdict.ALLOW)
+        assert "No turn is open" in error(await line.reply())["message"]
+        assert (bench.upstream.connections, bench.rows()[-1].rule) == (0, "turn")
+
+
+async def test_a_call_whose_body_comes_when_the_turn_is_over_asks_nobody(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench, bench.open() as line:
+        head = f"POST {URL} HTTP/1.1\r\nHost: shop.example.org\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        line.send(head.encode())
+        assert b" 100 " in await line.reader.readuntil(b"\r\n\r\n")
+        bench.boxes.close_turn("s1", 1)
+        line.send(b"12")
+        assert (await line.reply()).status == 403
+        assert (opened(bench), bench.rows()[-1].rule) == ([], "turn")
+
+
+async def test_a_secret_in_a_body_is_found_before_a_person_is_asked(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench, bench.open() as line:
+        await pays(line, f"note={KEY}".encode())
+        assert (await line.reply()).status == 403
+        assert (opened(bench), bench.rows()[-1].rule) == ([], "leak")
+
+
+async def test_what_was_set_aside_for_a_call_that_is_refused_is_free_again(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench, bench.open() as line:
+        bench.rules.rules = (replace(RULE, model="openai"),)
+        bench.purse.set_budgets([Budget(EVERYTHING, Period.DAY, None, 1_000_000)])
+        await pays(line, b'{"model":"gpt-x","max_tokens":10}')
+        about = await held(bench)
+        assert bench.purse.accounts.held(EVERYTHING).tokens > 0
+        await decides(bench, about, HoldVerdict.DENY)
+        assert (await line.reply()).status == 403
+        assert bench.purse.accounts.held(EVERYTHING) == Amount()

@@ -138,7 +138,7 @@ class Requests:
             Event.ALLOWED, box.caller, charge=charge, method=target.method, host=host, path=target.path, rule=name
         )
         try:
-            if isinstance(may, Ask):
+            if isinstance(may, Ask) and box.charge == charge:
                 await self._ask(target, may, held)
             if (denied := self._find_change(target, may, charge, route)) is not None:
                 await self._refuse(target, denied)
