@@ -75,3 +75,10 @@ async def test_an_echo_of_the_key_in_disguise_is_blotted_out(bench: Bench, how: 
     for seen in (reply.body, reply.headers["x-echo"].encode()):
         assert seen.count(b"*") >= len(KEY)
         assert echoed[16:-4] not in seen
+
+
+@pytest.mark.parametrize("head", ["{key} /anthropic/v1/messages", "GET /{key}", "POST http://x.example.org/{key}"])
+async def test_a_refused_call_that_is_a_secret_itself_leaves_no_trace_of_it(bench: Bench, head: str) -> None:
+    await bench.raw(f"{head.format(key=KEY)} HTTP/1.1\r\nHost: 127.0.0.1:1\r\nConnection: close\r\n\r\n".encode())
+    assert [row.event for row in bench.rows()] == ["refused"]
+    assert KEY not in f"{bench.rows()} {bench.events}"

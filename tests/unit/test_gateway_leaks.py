@@ -14,7 +14,7 @@ from nanoclaw.clock import SystemClock
 from nanoclaw.gateway.forms import write_forms
 from nanoclaw.gateway.leaks import BATCH_BYTES, KNOWN, LeakScanner
 from nanoclaw.gateway.needles import Needles
-from nanoclaw.gateway.shapes import SHAPES, Shapes
+from nanoclaw.gateway.shapes import LONGEST, SHAPES, Shapes
 from nanoclaw.gateway.target import Form, Target
 from nanoclaw.gateway.wanted import SecretWatch, Wanted
 
@@ -130,6 +130,7 @@ def test_a_known_secret_is_found_in_every_part_of_a_head() -> None:
     assert head(x_note=secret) == KNOWN
     assert head(x_note="Basic " + base64.b64encode(b"me:" + SECRET).decode()) == KNOWN
     assert head(query="q=V%61ult%2Fh%65ld%2Bsecret%3D1") == KNOWN  # any mixture: the URL is decoded too
+    assert head(path="/Vault%2Fheld+secret%3D1") == KNOWN  # a plus that stands for itself
     assert head(query="key=" + TOKENS["a Google key"][0]) == "what looks like a Google key"
     assert head(user_agent="claude-cli/2.1 (external)", anthropic_version="2023-06-01") is None
 
@@ -217,3 +218,16 @@ def test_a_long_body_is_looked_through_fast_whatever_the_number_of_secrets() -> 
         assert scan([body], wanted=wanted) == (body, None)
         took.append(clock.monotonic() - began)
     assert min(took) < 0.02  # 1.5 ms where this was written; a search for each form takes 6 ms more
+
+
+def test_a_secret_with_blanks_is_found_as_a_form_writes_it() -> None:
+    words = LeakScanner(Wanted(Needles([b"correct horse battery"]), Shapes()), mask=False)
+    assert words.find_in_head(Target(Form.TUNNEL, "GET", "a.org", "/", "q=correct+horse+battery"), []) == KNOWN
+
+
+def test_nothing_of_a_secret_longer_than_any_token_leaves_before_its_end_has_come() -> None:
+    secret = bytes(33 + number * 7 % 90 for number in range(2 * LONGEST))
+    wanted = Wanted(Needles([secret]), Shapes())
+    filler = b". " * BATCH_BYTES
+    left, found = scan([filler + secret[:-1], secret[-1:] + filler], wanted=wanted)
+    assert (found, secret[:16] in left) == (KNOWN, False)

@@ -40,7 +40,8 @@ class LeakScanner:
         """Return what kind of secret the URL or a header holds (never the secret), None when there is none."""
         url = f"{target.method} {target.host}\n{target.path}?{target.query}".encode("latin-1", "replace")
         fields = b"\n".join(b"%s: %s" % field for field in headers)
-        return self._name(b"\n".join((url, unquote_to_bytes(url.replace(b"+", b" ")), fields)))
+        decoded = unquote_to_bytes(url), unquote_to_bytes(url.replace(b"+", b" "))  # a plus is itself, or a blank
+        return self._name(b"\n".join((url, *decoded, fields)))
 
     def feed(self, piece: bytes) -> tuple[bytes, str | None]:
         """Return what may go out of the tail and this piece, and what was found (None: nothing, or it was masked)."""
