@@ -15,7 +15,7 @@ import pytest
 from nanoclaw.gateway.exchange import Route
 from nanoclaw.gateway.upstream import Endpoint
 from tests.flow.gateway_bench import Bench, answers, running, until_finished, whole
-from tests.flow.gateway_stand import Seen
+from tests.flow.gateway_stand import Seen, until
 
 
 @pytest.fixture
@@ -153,3 +153,51 @@ async def test_a_route_for_another_host_than_the_secrets_own_is_refused(bench: B
     reply = await bench.call()
     assert (reply.status, "may not be sent to" in reply.message) == (403, True)
     assert bench.upstream.connections == 0
+
+
+@pytest.mark.parametrize("answer", [b"", b"\x00garbage\r\n\r\n", b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n"])
+async def test_a_model_that_was_asked_and_gave_no_answer_may_have_cost_what_was_sent(
+    bench: Bench, answer: bytes
+) -> None:
+    async def break_off(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    bench.upstream.answer = break_off
+    body = b'{"model":"claude-x","max_tokens":10,"messages":["' + b"x" * 3000 + b'"]}'
+    assert (await bench.call(body=body)).status == 502
+    assert (await until_finished(bench)).status == 502
+    (used,) = bench.ledger.list_usage()
+    assert (used.estimated, used.usage.input_tokens > 900) == (True, True)
+
+
+async def test_hosts_that_were_called_once_are_forgotten(bench: Bench) -> None:
+    pool = bench.desk.pool
+    bench.upstream.answer = answers(whole("200 OK", b"ok", "connection: close"))
+    assert (await bench.call()).status == 200
+    await until_finished(bench)
+    assert pool._idle == {}
+    bench.upstream.answer = answers(whole("200 OK", b"ok"))
+    assert (await bench.call()).status == 200
+    await until(lambda: len(pool._idle) == 1)
+    pool._drop_idle(0.0)
+    assert pool._idle == {}
+
+
+async def test_an_answer_that_nobody_asked_for_reaches_no_later_call(bench: Bench) -> None:
+    speak = asyncio.Event()
+
+    async def answer(_: Seen, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole("200 OK", b"asked"))
+        if bench.upstream.connections == 1:
+            await speak.wait()
+            writer.write(whole("200 OK", b"not asked"))
+
+    bench.upstream.answer = answer
+    assert (await bench.call()).body == b"asked"
+    await until(lambda: bench.desk.pool._idle)
+    ((kept,),) = bench.desk.pool._idle.values()
+    speak.set()
+    await until(lambda: not kept.reusable)
+    assert (await bench.call()).body == b"asked"
+    assert bench.upstream.connections == 2

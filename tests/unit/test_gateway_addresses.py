@@ -166,3 +166,10 @@ def test_an_address_of_this_machine_is_known_as_its_own() -> None:
         probe.connect(("192.0.2.1", 9))
         outward = probe.getsockname()[0]
     assert is_own((outward, 443))
+
+
+async def test_a_public_address_of_this_machine_is_opened_by_the_rule_alone() -> None:
+    resolver = Resolver(Names(home_test=[["1.1.1.1"]]).look_up, owns=lambda address: address == ("1.1.1.1", 443))
+    with pytest.raises(AddressRefused, match="the machine that NanoClaw runs on"):
+        await resolver.find_addresses("home.test", 443, allow_private=False)
+    assert await resolver.find_addresses("home.test", 443, allow_private=True) == [("1.1.1.1", 443)]

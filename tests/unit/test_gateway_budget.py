@@ -15,6 +15,7 @@ from nanoclaw.gateway.accounts import EVERYTHING, Accounts, accounts_of, find_bo
 from nanoclaw.gateway.audit_row import Entry, Event
 from nanoclaw.gateway.budget import HELD, SPENT, Purse
 from nanoclaw.gateway.cashier import open_purse
+from nanoclaw.gateway.forecast import forecast
 from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.prices import Price, PriceTable
@@ -328,3 +329,21 @@ class Till:
         people = (self.purse.accounts.spent(Account(Scope.PERSON, name), Period.DAY).micros for name in ("U1", "U2"))
         assert sum(people) == spent == self.purse.accounts.spent(EVERYTHING, Period.DAY).micros
         assert self.ledger.verify().broken_at is None
+
+
+def test_a_request_too_deep_to_be_read_is_counted_by_its_length() -> None:
+    deep = b'{"model":"m","max_tokens":10,"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    found = forecast(deep, len(deep))
+    assert (found.model, found.output_tokens, found.input_tokens > 60_000) == ("m", 10, True)
+
+
+def test_each_of_several_answers_to_one_request_is_set_aside() -> None:
+    assert forecast(b'{"model":"m","max_tokens":10,"n":3}', None).output_tokens == 30
+    assert forecast(b'{"model":"m","max_tokens":10,"n":-3}', None).output_tokens == 10
+
+
+def test_an_account_with_nothing_set_aside_is_forgotten() -> None:
+    purse = purse_with(daily(1000, account=EVERYTHING))
+    for number in range(10):
+        purse.settle(reserved(purse, call(charge=f"U{number}")), Usage("m", 0), 400)
+    assert purse.accounts._held == {}

@@ -129,3 +129,9 @@ def test_figures_are_known_before_a_stream_ends() -> None:
     reader = UsageReader(SSE)
     reader.feed(STREAM[:250])
     assert reader.usage.input_tokens == 12
+
+
+def test_an_answer_too_deep_to_be_read_is_estimated() -> None:
+    deep = b'{"model":"m","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    assert read("application/json", deep).estimated
+    assert read(SSE, b"data: " + deep + b"\n\n").estimated

@@ -142,8 +142,9 @@ def is_own(address: SocketAddress) -> bool:
 class Resolver:
     """Looks names up beside the loop, in threads of its own: a slow name server holds up no other work."""
 
-    def __init__(self, look_up: LookUp | None = None) -> None:
+    def __init__(self, look_up: LookUp | None = None, owns: Callable[[SocketAddress], bool] = is_own) -> None:
         self._look_up = look_up or self._ask_system
+        self._owns = owns
         self._blocks = read_blocks()
         self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, "resolver")
         self._known: dict[tuple[str, int, bool], tuple[float, list[SocketAddress]]] = {}
@@ -174,7 +175,7 @@ class Resolver:
 
     def _place(self, address: SocketAddress) -> tuple[Reach, str]:
         reach, what = find_reach(ipaddress.ip_address(address[0]), self._blocks)
-        return (Reach.PRIVATE, OWN) if reach is Reach.PUBLIC and is_own(address) else (reach, what)
+        return (Reach.PRIVATE, OWN) if reach is Reach.PUBLIC and self._owns(address) else (reach, what)
 
     async def _ask_system(self, host: str, port: int) -> list[SocketAddress]:
         loop = asyncio.get_running_loop()

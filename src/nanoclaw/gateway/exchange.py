@@ -87,7 +87,8 @@ class Call:
     """An allowed call on its way; `entry` is its row in the ledger, `number` that row's.
 
     `held` is what came of its body before it was allowed, already scanned. `leak` is set when the rest of the body
-    held a secret: the call was broken off and is to be refused.
+    held a secret: the call was broken off and is to be refused. `answered` is the status with which the upstream
+    did, 0 when it did not; `status` is that, or what was said in its place.
     """
 
     number: int
@@ -102,6 +103,7 @@ class Call:
     in_turn: Callable[[], bool]
     leak: Deny | None = None
     status: int = 0
+    answered: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
     usage: Usage = field(default_factory=Usage)
@@ -155,7 +157,7 @@ class _Exchange:
         """Carry a WebSocket until it ends."""
         call, line, secrets = self._call, self._line, self._desk.secret_values()
         await self._stop_outward()  # from here on nothing of the client's is HTTP
-        call.status = answer.status_code
+        call.status = call.answered = answer.status_code
         came, reader, writer = upstream.take_over()
         passed = redact_headers(strip_response(answer.headers), secrets)
         await line.send(h11.InformationalResponse(status_code=101, headers=upgrade_headers(passed)))
@@ -250,7 +252,7 @@ class _Exchange:
         encoding = header_value(headers, b"content-encoding")
         if encoding not in {"", "identity"} and call.route.secret is not None:
             raise UpstreamError(f"it answered in an encoding that cannot be checked ({shown(encoding)})")
-        call.status = answer.status_code
+        call.status = call.answered = answer.status_code
         usage = UsageReader(header_value(headers, b"content-type") if call.rule.model else "")
         secrets = self._desk.secret_values()
         redactor = Redactor(secrets)
@@ -301,7 +303,7 @@ def _note_end(desk: Desk, call: Call) -> None:
         received_bytes=call.received_bytes,
         took_ms=took_ms,
     )
-    spent = desk.purse.settle(call.reservation, call.usage, call.status, call.sent_bytes)
+    spent = desk.purse.settle(call.reservation, call.usage, call.answered, call.sent_bytes)
     usage = spent.usage if spent else Usage()
     desk.ledger.submit(ended, spent)
     desk.tell(
