@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from nanoclaw.gateway import control
+from nanoclaw.gateway.policy import Rule
 from tests.flow.gateway_bench import SMALL, Bench, running, until_finished
 from tests.flow.gateway_stand import KEY, ROUTE
 from tests.unit.test_gateway_hello import hello_for
@@ -220,3 +221,9 @@ async def test_a_box_has_only_so_many_connections_and_the_next_one_waits(bench: 
                     await late.reader.read(1)
             lines[0].writer.close()
             assert (await late.reply()).status == 200
+
+
+async def test_a_secret_is_never_sent_over_plain_http(bench: Bench) -> None:
+    bench.rules.rules = (Rule("plain", "a.example.org", port=80, tls=False, inject="anthropic"),)
+    reply = await bench.call("http://a.example.org/x", host="a.example.org", method="GET")
+    assert (reply.status, bench.upstream.connections, bench.rows()[-1].rule) == (403, 0, "vault")

@@ -75,6 +75,14 @@ async def test_many_entries_at_once_keep_their_order_and_one_chain(ledger: Ledge
     assert [row.path for row in ledger.list_newest(2, None)] == ["/598", "/599"]
 
 
+async def test_a_head_of_before_is_found_where_it_was(ledger: Ledger) -> None:
+    await ledger.record(entry("/1"))
+    before = ledger.head
+    await ledger.record(entry("/2"))
+    found = ledger.verify(until=1)
+    assert (found.rows, found.head, found.broken_at) == (1, before, None)
+
+
 async def test_the_chain_goes_on_after_a_restart(ledger: Ledger, path: Path) -> None:
     await ledger.record(entry())
     ledger.close()

@@ -55,3 +55,13 @@ def test_groups_and_rules_of_one_name_are_counted_apart() -> None:
     own, every = Rule("r", "a.org", group="main", rate=Rate(1, 60)), Rule("r", "b.org", rate=Rate(1, 60))
     assert [rates.take("main", own), rates.take("main", every), rates.take("other", every)] == [None, None, None]
     assert isinstance(rates.take("main", every), Deny)
+
+
+def test_a_call_counts_for_its_seconds_and_not_a_moment_longer() -> None:
+    clock = Hand()
+    rates, rule = Rates(clock), Rule("r", "a.org", rate=Rate(1, 60))
+    assert rates.take("main", rule) is None
+    clock.at = 59.9
+    assert rates.take("main", rule) is not None
+    clock.at = 60.0
+    assert rates.take("main", rule) is None
