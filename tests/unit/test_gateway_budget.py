@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -347,3 +348,9 @@ def test_an_account_with_nothing_set_aside_is_forgotten() -> None:
     for number in range(10):
         purse.settle(reserved(purse, call(charge=f"U{number}")), Usage("m", 0), 400)
     assert purse.accounts._held == {}
+
+
+def test_a_method_in_small_letters_is_paid_for_as_some_servers_take_it_for_the_same() -> None:
+    purse = purse_with(daily(1000))
+    spend(purse, 1000)
+    assert refused(purse, dataclasses.replace(call(), method="post")).rule == SPENT

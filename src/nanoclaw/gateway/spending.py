@@ -71,7 +71,7 @@ class Planned:
     @property
     def counts(self) -> bool:
         """Whether it is asked of a model at all: lists of models and counts of tokens are free."""
-        return bool(self.rule.model) and self.method == "POST" and not self.path.endswith("/count_tokens")
+        return bool(self.rule.model) and self.method.upper() == "POST" and not self.path.endswith("/count_tokens")
 
 
 @dataclass(frozen=True, slots=True)
