@@ -90,7 +90,7 @@ def test_a_decision_is_one_line_that_a_terminal_shows_as_it_is() -> None:
     refused = row(1, "refused", reason="No rule\x1b[2J allows it.\nReally.")
     line = egress_watch.describe(refused, "UTC", Names({"u1": "Ada"}, {"g1": "Andy"}))
     assert line.startswith("deny Andy GET a.org/x (Ada) [r] No rule")
-    assert "g1  GET a.org/x (u1)" in egress_watch.describe(refused, "UTC", Names())
+    assert "g1 GET a.org/x (u1)" in egress_watch.describe(refused, "UTC", Names())
     assert line.isprintable()
 
 
