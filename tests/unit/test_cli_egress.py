@@ -45,7 +45,7 @@ def row(seq: int, event: str, **more: str) -> AuditLine:
 
 def test_a_rule_is_one_row_that_says_all_of_it() -> None:
     found = RuleList(1, (RuleLine(WEATHER, "own", "the secret weather-key is not set"),))
-    assert egress.list_table(found, whole=False).rows == (
+    assert egress.list_table(found, whole=True).rows == (
         (
             "weather",
             "andy",
@@ -60,13 +60,32 @@ def test_a_rule_is_one_row_that_says_all_of_it() -> None:
     )
 
 
+def test_for_people_a_rule_is_short_and_the_usual_goes_without_saying() -> None:
+    plain = RuleWords("a.org", name="a", action="allow", port=443)
+    found = RuleList(1, (RuleLine(WEATHER, "own"), RuleLine(plain, "own")))
+    weather, usual = egress.list_table(found, whole=False).rows
+    assert weather[3] == "GET,POST api.example.org:8443 /v1/** /v2"
+    assert weather[4] is not None and str(weather[4]).startswith("puts on weather-key, 60/minute")
+    assert usual == ("a", "all", "allow", "any a.org", "", "own", "")
+
+
+def test_a_group_of_a_rule_file_that_is_no_agents_folder_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCLAW_HOME", str(tmp_path / "home"))
+    rules = '[[rule]]\nhost = "a.org"\ngroup = "{}"\n[[use]]\nset = "github"\n'
+    assert list(egress.find_strangers(load_config(), rules.format("main"))) == []
+    (note,) = egress.find_strangers(load_config(), rules.format("mian"))
+    assert note.startswith("group = 'mian' has no effect: There is no agent 'mian'")
+
+
 def test_the_many_rules_against_telemetry_are_one_row_for_people_and_whole_in_json() -> None:
     hosts = ("statsig.com", "sentry.io", "datadoghq.com")
     found = RuleList(0, tuple(RuleLine(RuleWords(host, name="telemetry", action="deny"), "built-in") for host in hosts))
     table = egress.list_table(found, whole=False)
     assert len(table.rows) == 1
     assert table.note.startswith("2 more rules refuse the telemetry")
-    assert "every agent" in format_table(table, "UTC")
+    assert "all" in format_table(table, "UTC").split()
     assert len(egress.list_table(found, whole=True).rows) == 3
 
 

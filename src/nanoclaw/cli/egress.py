@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from nanoclaw.admin.table import Cell, Table
 from nanoclaw.cli.egress_watch import watch_gateway
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.config import Config, load_config
-from nanoclaw.errors import OperatorError
+from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway import egress_words
 from nanoclaw.gateway.egress_words import RulesChange, RuleWords
 
@@ -23,6 +24,8 @@ FILE_BYTES = 256 * 1024
 EVERY = "every agent"
 MAIN = "main"  # the first agent's folder
 TELEMETRY = "telemetry"
+WHOLE = ("rule", "agent", "verdict", "methods", "where", "secret", "terms", "from", "note")
+SHORT = ("rule", "agent", "verdict", "calls", "terms", "from", "note")
 
 Body = TypeVar("Body", bound=Callable[..., int])
 
@@ -56,40 +59,37 @@ def list_rules(group: str | None, as_json: bool) -> int:
 
 
 def list_table(found: egress_words.RuleList, *, whole: bool) -> Table:
-    """Return the rules as a table; the many that refuse telemetry are one row unless it is to be `whole`."""
-    columns = ("rule", "agent", "verdict", "methods", "where", "secret", "terms", "from", "note")
-    rows: list[tuple[Cell, ...]] = []
-    folded = 0
-    for line in found.rules:
-        rule = line.rule
-        if rule.name == TELEMETRY and not whole:
-            folded += 1
-            if folded > 1:
-                continue
-        rows.append(
-            (
-                rule.name,
-                rule.group or EVERY,
-                rule.action,
-                ",".join(rule.methods) or "any",
-                describe_place(rule),
-                rule.inject,
-                describe_terms(rule),
-                line.source,
-                line.note,
-            )
-        )
-    note = (
-        f"{folded - 1} more rules refuse the telemetry of the agent's own program; --json lists them." if folded else ""
-    )
-    return Table(columns, tuple(rows), note)
+    """Return the rules as a table: `whole` with a column for each thing, else as it fits a terminal.
+
+    For people the many rules that refuse telemetry are one row.
+    """
+    if whole:
+        return Table(WHOLE, tuple(whole_row(line) for line in found.rules))
+    folded = [line for line in found.rules if line.rule.name == TELEMETRY][1:]
+    rows = tuple(short_row(line) for line in found.rules if line not in folded)
+    words = f"{len(folded)} more rules refuse the telemetry of the agent's own program; --json lists them."
+    return Table(SHORT, rows, words if folded else "")
 
 
-def describe_place(rule: RuleWords) -> str:
-    """Return where a rule's calls go: `https://host:port` and its paths."""
+def whole_row(line: egress_words.RuleLine) -> tuple[Cell, ...]:
+    """Return a rule with a cell for each thing it says."""
+    rule = line.rule
     port = "" if rule.port is None else f":{rule.port}"
-    paths = " ".join(rule.paths) if rule.paths else "/**"
-    return f"{rule.scheme}://{rule.host}{port} {paths}"
+    place = f"{rule.scheme}://{rule.host}{port} {' '.join(rule.paths) if rule.paths else '/**'}"
+    methods = ",".join(rule.methods) or "any"
+    who = rule.group or EVERY
+    return (rule.name, who, rule.action, methods, place, rule.inject, describe_terms(rule), line.source, line.note)
+
+
+def short_row(line: egress_words.RuleLine) -> tuple[Cell, ...]:
+    """Return a rule in few words; what is usual (https, every path) goes without saying."""
+    rule = line.rule
+    scheme = "" if rule.scheme == "https" else f"{rule.scheme}://"
+    port = "" if rule.port is None or (rule.scheme, rule.port) == ("https", 443) else f":{rule.port}"
+    calls = " ".join((",".join(rule.methods) or "any", f"{scheme}{rule.host}{port}", *rule.paths))
+    terms = [f"puts on {rule.inject}" if rule.inject else "", describe_terms(rule)]
+    who = rule.group or "all"
+    return (rule.name, who, rule.action, calls, ", ".join(filter(None, terms)), line.source, line.note)
 
 
 def describe_terms(rule: RuleWords) -> str:
@@ -227,8 +227,25 @@ def show() -> int:
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 def apply(file: Path) -> int:
     """Put a whole rule file in force, from FILE or (-) stdin. A mistake in it changes nothing and names its line."""
-    text = read_rules(file)
-    return change(load_config(), egress_words.EgressApply(text), "The rules are in force")
+    text, config = read_rules(file), load_config()
+    changed = change(config, egress_words.EgressApply(text), "The rules are in force")
+    for note in find_strangers(config, text):
+        print(note)
+    return changed
+
+
+def find_strangers(config: Config, text: str) -> Iterator[str]:
+    """Yield a sentence for each `group` of a rule file that is no agent's folder: what it says has no effect."""
+    parsed = tomllib.loads(text)
+    said = {str(entry.get("group", "")) for entry in (*parsed.get("rule", ()), *parsed.get("use", ()))} - {""}
+    for group in sorted(said):
+        try:
+            folder = find_folder(config, group)
+        except NanoClawError as error:
+            yield f"group = {group!r} has no effect: {error}"
+            continue
+        if folder != group:
+            yield f"group = {group!r} has no effect: write the folder of that agent, {folder!r}."
 
 
 def read_rules(path: Path) -> str:
