@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -173,3 +175,30 @@ async def test_a_public_address_of_this_machine_is_opened_by_the_rule_alone() ->
     with pytest.raises(AddressRefused, match="the machine that NanoClaw runs on"):
         await resolver.find_addresses("home.test", 443, allow_private=False)
     assert await resolver.find_addresses("home.test", 443, allow_private=True) == [("1.1.1.1", 443)]
+
+
+async def test_whoever_asks_for_names_that_never_answer_holds_up_nobody_else() -> None:
+    answered = threading.Event()
+
+    def ask_system(host: str, port: int) -> list[SocketAddress]:
+        if host.startswith("slow"):
+            answered.wait(10)
+        return [("1.1.1.1", port)]
+
+    resolver = Resolver(ask_system=ask_system)
+
+    async def give_up(number: int) -> None:
+        async with asyncio.timeout(0.05):
+            await resolver.find_addresses(f"slow{number}.test", 443, allow_private=False, whose="hostile")
+
+    try:
+        left = await asyncio.gather(*(give_up(number) for number in range(200)), return_exceptions=True)
+        assert all(isinstance(error, TimeoutError) for error in left)
+        async with asyncio.timeout(2):
+            found = await resolver.find_addresses("good.test", 443, allow_private=False, whose="good")
+        assert found == [("1.1.1.1", 443)]
+    finally:
+        answered.set()
+    async with asyncio.timeout(5):
+        await resolver.find_addresses("late.test", 443, allow_private=False, whose="hostile")
+    resolver.close()

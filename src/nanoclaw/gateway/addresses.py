@@ -13,20 +13,24 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
 from nanoclaw.errors import NanoClawError, Refused
 
 LOOKUPS_AT_ONCE = 32
+LOOKUPS_OF_ONE = 6  # at once: whose names never answer holds up nobody else
 FRESH_SECONDS = 5.0  # checked answers serve the connections that are opened together
 KNOWN_MAX = 1024
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 LookUp = Callable[[str, int], Awaitable[list[SocketAddress]]]
+AskSystem = Callable[[str, int], list[SocketAddress]]
 
 
 class LookupFailed(NanoClawError):
@@ -142,15 +146,27 @@ def is_own(address: SocketAddress) -> bool:
 class Resolver:
     """Looks names up beside the loop, in threads of its own: a slow name server holds up no other work."""
 
-    def __init__(self, look_up: LookUp | None = None, owns: Callable[[SocketAddress], bool] = is_own) -> None:
-        self._look_up = look_up or self._ask_system
+    def __init__(
+        self,
+        look_up: LookUp | None = None,
+        owns: Callable[[SocketAddress], bool] = is_own,
+        ask_system: AskSystem | None = None,
+    ) -> None:
+        self._look_up = look_up
         self._owns = owns
+        self._ask_system = ask_system or _getaddrinfo
+        self._places: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(LOOKUPS_OF_ONE))
         self._blocks = read_blocks()
         self._threads = ThreadPoolExecutor(LOOKUPS_AT_ONCE, "resolver")
         self._known: dict[tuple[str, int, bool], tuple[float, list[SocketAddress]]] = {}
 
-    async def find_addresses(self, host: str, port: int, *, allow_private: bool) -> list[SocketAddress]:
-        """Return the addresses of a host, all of them checked. Raises AddressRefused or LookupFailed."""
+    async def find_addresses(
+        self, host: str, port: int, *, allow_private: bool, whose: str = ""
+    ) -> list[SocketAddress]:
+        """Return the addresses of a host, all of them checked. Raises AddressRefused or LookupFailed.
+
+        May wait while too much is looked up already for `whose` it is.
+        """
         key, now = (host, port, allow_private), asyncio.get_running_loop().time()
         known = self._known.get(key)
         if known is not None and now - known[0] < FRESH_SECONDS:
@@ -159,7 +175,8 @@ class Resolver:
             raise AddressRefused(
                 f"{host} is a name of the local network; only a rule for it with `allow_private` reaches it."
             )
-        addresses = await self._look_up(host.strip("[]"), port)
+        bare = host.strip("[]")
+        addresses = await (self._look_up(bare, port) if self._look_up else self._ask(bare, port, self._places[whose]))
         if not addresses:
             raise LookupFailed(f"there is no address for the name {host}")
         if fault := find_fault(host, [self._place(address) for address in addresses], allow_private=allow_private):
@@ -177,17 +194,25 @@ class Resolver:
         reach, what = find_reach(ipaddress.ip_address(address[0]), self._blocks)
         return (Reach.PRIVATE, OWN) if reach is Reach.PUBLIC and self._owns(address) else (reach, what)
 
-    async def _ask_system(self, host: str, port: int) -> list[SocketAddress]:
+    async def _ask(self, host: str, port: int, places: asyncio.Semaphore) -> list[SocketAddress]:
+        """Ask the system in a thread; its place is free when that ends, not when nobody waits for it any more."""
         loop = asyncio.get_running_loop()
+        await places.acquire()
+        asked = self._threads.submit(self._ask_system, host, port)
+        asked.add_done_callback(lambda _: _release(loop, places))
         try:
-            found = await loop.run_in_executor(self._threads, _getaddrinfo, host, port)
+            return await asyncio.wrap_future(asked)
         except socket.gaierror as error:
             if error.errno in {socket.EAI_NONAME, socket.EAI_NODATA}:
                 raise LookupFailed(f"there is no address for the name {host}") from None
             raise LookupFailed(f"the name {host} could not be looked up: this machine's DNS does not answer") from None
         except (OSError, UnicodeError) as error:
             raise LookupFailed(f"the name {host} could not be looked up: {error}") from None
-        return found
+
+
+def _release(loop: asyncio.AbstractEventLoop, places: asyncio.Semaphore) -> None:
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        loop.call_soon_threadsafe(places.release)
 
 
 def _getaddrinfo(host: str, port: int) -> list[SocketAddress]:

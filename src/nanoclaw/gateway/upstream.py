@@ -283,7 +283,9 @@ class UpstreamPool:
         self._purge = loop.call_later(IDLE_SECONDS, self._drop_idle, IDLE_SECONDS) if left else None
 
     async def _find_addresses(self, endpoint: Endpoint) -> list[SocketAddress]:
-        return await self._resolver.find_addresses(endpoint.host, endpoint.port, allow_private=endpoint.allow_private)
+        return await self._resolver.find_addresses(
+            endpoint.host, endpoint.port, allow_private=endpoint.allow_private, whose=endpoint.whose
+        )
 
     async def _connect(self, endpoint: Endpoint, timeout_seconds: float) -> UpstreamConnection:
         try:
