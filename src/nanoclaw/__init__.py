@@ -168,6 +168,7 @@ the only way out of a box
   gateway/shapes.py                   What tokens of well-known services look like
   gateway/needles.py                  Finds any of many secrets in a stream
   gateway/exchange.py                 One allowed call: streamed out, streamed back, redacted, counted
+  gateway/turns.py                    Of the busy connections of one box, one goes on in each turn of the loop
   gateway/upgrade.py                  A WebSocket that a rule allows, both ways, scanned and redacted
   gateway/frames.py                   The frames of a WebSocket, read and written anew
   gateway/upstream.py                 Connections to the outside, kept alive and reused

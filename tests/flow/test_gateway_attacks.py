@@ -182,3 +182,8 @@ async def test_no_two_groups_and_no_two_secrets_share_a_connection(bench: Bench)
     bench.boxes.open_turn("s2", 1, "owner")
     assert (await replace(bench, port=listener.getsockname()[1]).call()).status == 200
     assert bench.upstream.connections == 3
+
+
+async def test_a_head_of_very_many_fields_is_refused(bench: Bench) -> None:
+    reply = await bench.call(headers="a: b\r\n" * 300)
+    assert (reply.status, bench.upstream.seen) == (431, [])

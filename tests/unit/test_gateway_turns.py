@@ -15,6 +15,7 @@ from nanoclaw.gateway.boxes import Limits
 from nanoclaw.gateway.frames import Frames
 from nanoclaw.gateway.line import Line
 from nanoclaw.gateway.redact import Redactor
+from nanoclaw.gateway.turns import Turns
 from nanoclaw.gateway.upgrade import Direction, WebSocket
 from nanoclaw.gateway.upstream import Endpoint, UpstreamError, UpstreamPool
 from nanoclaw.gateway.wanted import SecretWatch
@@ -55,12 +56,32 @@ async def turns_during(work: Coroutine[Any, Any, None]) -> int:
     return turns
 
 
+async def test_of_many_busy_connections_of_a_box_one_goes_on_in_each_turn() -> None:
+    turns = Turns()
+    gone_on: list[int] = []
+
+    async def be_busy(number: int) -> None:
+        for _ in range(3):
+            await turns.take()
+            gone_on.append(number)
+
+    tasks = [asyncio.ensure_future(be_busy(number)) for number in range(10)]
+    tasks[5].cancel()
+    most = 0
+    while not all(task.done() for task in tasks):
+        before = len(gone_on)
+        await asyncio.sleep(0)
+        most = max(most, len(gone_on) - before)
+    assert most == 1
+    assert gone_on == [number for number in range(10) if number != 5] * 3
+
+
 async def test_tiny_frames_of_a_web_socket_let_others_run() -> None:
     script = Script(b"\x81\x00" * 32_768)
     wanted = SecretWatch(lambda: (b"a secret of sixteen",))()
     frames = Frames(lambda: Redactor(wanted), masked=False)
     direction = Direction(script, script, frames, lambda _: None)
-    assert await turns_during(WebSocket(Limits(), lambda: True).carry(direction)) > FEWEST
+    assert await turns_during(WebSocket(Limits(), lambda: True, Turns()).carry(direction)) > FEWEST
 
 
 async def test_a_request_in_tiny_chunks_lets_others_run() -> None:

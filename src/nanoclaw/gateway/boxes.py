@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nanoclaw.gateway.policy import Caller
+from nanoclaw.gateway.turns import Turns
 
 ACCEPT_AT_ONCE = 16
 ACCEPT_PAUSE_SECONDS = 0.2
@@ -72,6 +73,7 @@ class Box:
     calls: Pace
     handshakes: Pace
     telemetry: Pace  # of refusals that are only the agent's own program reporting home, so that others do not wait
+    turns: Turns = field(default_factory=Turns)  # of its connections in the loop; no turn of the agent's
     charge: str | None = None
     attempt: int = 1
     turn_opened: asyncio.Event = field(default_factory=asyncio.Event)

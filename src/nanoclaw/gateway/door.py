@@ -35,7 +35,7 @@ async def serve_connection(desk: Desk, box: Box, sock: socket.socket) -> None:
     transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock)
     writer = asyncio.StreamWriter(transport, protocol, reader, loop)
     try:
-        line = Line(reader, writer, desk.limits)
+        line = Line(reader, writer, desk.limits, box.turns)
         await _serve(desk, box, line)
         await line.linger()
         writer.close()
@@ -90,7 +90,7 @@ class _Handshake:
             words = f"The TLS handshake for {shown(bound.host)} failed: {failed}. Does the client trust the box's CA?"
             await self._refuse(target, Deny("tls", words))
             return
-        line = Line(stream, stream, self._desk.limits)
+        line = Line(stream, stream, self._desk.limits, self._box.turns)
         await Requests(self._desk, self._box, line, bound).serve()
         line.end()
 

@@ -17,12 +17,16 @@ import msgspec
 from nanoclaw.gateway.boxes import Limits
 from nanoclaw.gateway.inject import Headers
 from nanoclaw.gateway.tls import Incoming, Outgoing
+from nanoclaw.gateway.turns import Turns
 
 READ_BYTES = 64 * 1024
 SPOKEN = (b"1.0", b"1.1")
 DRAIN_BYTES = 1024 * 1024
 GATHER_BYTES = 32 * 1024
 DRAIN_SECONDS = 2.0
+FREE_BYTES = 4096  # of a call: what is longer waits for its turn, read by read
+TURN_BYTES = 16 * 1024
+MOST_FIELDS = 256  # of a head
 PIECES_AT_ONCE = 256  # of a body, each of which takes 15 us
 _QUOTED = re.compile(r":? ?(?:bytearray\()?b[\"']")  # how h11 shows bytes
 
@@ -49,7 +53,8 @@ def client_gone() -> Failure:
 class Line:
     """One client connection."""
 
-    def __init__(self, incoming: Incoming, outgoing: Outgoing, limits: Limits) -> None:
+    def __init__(self, incoming: Incoming, outgoing: Outgoing, limits: Limits, turns: Turns | None = None) -> None:
+        self.turns = turns or Turns()
         self.incoming = incoming
         self.outgoing = outgoing
         self._limits = limits
@@ -59,12 +64,17 @@ class Line:
         self._body_ended = False
         self._undrained = 0  # bytes since the client was last waited for
         self._pieces = 0
+        self._come_bytes = 0  # of this call
         self._unsent = b""  # goes out with what else is said in this turn of the loop: one packet, one TLS record
 
     async def read(self, timeout_seconds: float) -> bytes:
         """Return what comes next, b"" at the end; not parsed yet (`receive`)."""
         async with asyncio.timeout(timeout_seconds):
-            return await self.incoming.read(READ_BYTES)
+            data = await self.incoming.read(READ_BYTES if self._come_bytes <= FREE_BYTES else TURN_BYTES)
+        self._come_bytes += len(data)
+        if self._come_bytes > FREE_BYTES:
+            await self.turns.take()
+        return data
 
     async def watch(self) -> bytes:
         """Return what comes next, whenever that is."""
@@ -94,7 +104,10 @@ class Line:
         self._bodyless = event.method == b"HEAD"
         if event.http_version not in SPOKEN:
             raise h11.RemoteProtocolError("only HTTP/1.1 and HTTP/1.0 are spoken", error_status_hint=505)
+        if len(event.headers) > MOST_FIELDS:
+            raise h11.RemoteProtocolError(f"it has more than {MOST_FIELDS} header fields", error_status_hint=431)
         self._body_ended = False
+        self._come_bytes = 0
         return event
 
     async def next_body(self, before_waiting: Callable[[], Awaitable[None]] | None = None) -> bytes | None:
@@ -109,7 +122,7 @@ class Line:
         if isinstance(event, h11.Data):
             self._pieces += 1
             if self._pieces % PIECES_AT_ONCE == 0:
-                await asyncio.sleep(0)  # others have their turn, also when 64 KiB come in chunks of a byte
+                await self.turns.take()  # 64 KiB may come in chunks of a byte
             return bytes(event.data)
         self._begun = False
         self._body_ended = True

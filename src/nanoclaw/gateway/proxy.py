@@ -19,7 +19,7 @@ from nanoclaw.gateway.audit_row import Entry, Event
 from nanoclaw.gateway.boxes import Box
 from nanoclaw.gateway.budget import SPENT, Planned
 from nanoclaw.gateway.clerk import Clerk
-from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, too_large
+from nanoclaw.gateway.exchange import Call, Desk, Route, exchange, leak_in, scan, too_large
 from nanoclaw.gateway.holds import Held, Pending
 from nanoclaw.gateway.inject import Headers, inject, strip_request, upstream_headers
 from nanoclaw.gateway.leaks import LeakScanner
@@ -214,7 +214,7 @@ class Requests:
         body, ended = await self._line.hold(HELD_BYTES)
         if whole and not ended:
             await self._refuse(target, TOO_LARGE_TO_ASK, 413, "request_too_large")
-        held, found = scanner.feed(body)
+        held, found = await scan(self._line, scanner, body)
         await self._stop_leak(target, "body", found)
         if not ended:
             return held

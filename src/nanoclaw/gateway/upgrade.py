@@ -19,6 +19,7 @@ from nanoclaw.gateway.inject import Headers
 from nanoclaw.gateway.leaks import LeakScanner
 from nanoclaw.gateway.line import READ_BYTES, Failure, header_value
 from nanoclaw.gateway.tls import Incoming, Outgoing
+from nanoclaw.gateway.turns import Turns
 
 SLICE_BYTES = 2048  # of a thousand frames at most, each of which takes 25 us: what one side does in one go
 TURN_OVER = "The turn is over, and the WebSocket with it."
@@ -63,7 +64,8 @@ class LeakGate:
 class WebSocket:
     """Both directions of one; `in_turn` says whether the turn that pays is still open."""
 
-    def __init__(self, limits: Limits, in_turn: Callable[[], bool]) -> None:
+    def __init__(self, limits: Limits, in_turn: Callable[[], bool], turns: Turns) -> None:
+        self._turns = turns
         self._limits = limits
         self._in_turn = in_turn
         self._moved_at = 0.0
@@ -76,7 +78,7 @@ class WebSocket:
                 raise Failure(403, "permission_error", TURN_OVER)
             for begin in range(0, len(data), SLICE_BYTES):
                 await self._pass(direction, data[begin : begin + SLICE_BYTES])
-                await asyncio.sleep(0)  # others have their turn
+                await self._turns.take()
             data = await self._read(direction.incoming)
 
     async def _pass(self, direction: Direction, data: bytes) -> None:

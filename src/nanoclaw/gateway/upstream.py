@@ -15,7 +15,7 @@ import os
 import socket
 import ssl
 from asyncio.staggered import staggered_race
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,6 +26,7 @@ from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.gateway.addresses import AddressRefused, LookupFailed, Resolver, SocketAddress
 from nanoclaw.gateway.line import PIECES_AT_ONCE, plain_fault
 from nanoclaw.gateway.policy import Deny
+from nanoclaw.gateway.turns import Turns
 
 READ_BYTES = 64 * 1024
 HEADER_BYTES = 64 * 1024
@@ -125,6 +126,7 @@ class UpstreamConnection:
         self._read_bytes = 0
         self._ended = False
         self._unsent = b""  # a head: one write (and TLS record) with the first piece of the body, or the end
+        self.pause: Callable[[], Awaitable[None]] = Turns().take  # of whose call it serves
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEADER_BYTES)
 
     @property
@@ -178,7 +180,7 @@ class UpstreamConnection:
         while isinstance(event, h11.Data):
             parts.append(bytes(event.data))
             if len(parts) % PIECES_AT_ONCE == 0:
-                await asyncio.sleep(0)  # others have their turn, also when 64 KiB come in chunks of a byte
+                await self.pause()  # 64 KiB may come in chunks of a byte
             event = self._parse()
         self._ended = isinstance(event, h11.EndOfMessage)
         return b"".join(parts)
