@@ -257,3 +257,16 @@ async def test_what_was_set_aside_for_a_call_that_is_refused_is_free_again(tmp_p
         await decides(bench, about, HoldVerdict.DENY)
         assert (await line.reply()).status == 403
         assert bench.purse.accounts.held(EVERYTHING) == Amount()
+
+
+async def test_a_call_whose_rule_asks_by_the_time_its_body_has_come_does_not_go(tmp_path: Path) -> None:
+    async with asking(tmp_path) as bench, bench.open() as line:
+        bench.rules.rules = (replace(RULE, action=Action.ALLOW),)
+        bench.purse.set_budgets([Budget(EVERYTHING, Period.DAY, None, 1_000_000)])  # so that the body is waited for
+        head = f"POST {URL} HTTP/1.1\r\nHost: shop.example.org\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        line.send(head.encode())
+        assert b" 100 " in await line.reader.readuntil(b"\r\n\r\n")
+        bench.rules.rules = (RULE,)
+        line.send(b"12")
+        assert "its rule or its secret changed" in error(await line.reply())["message"]
+        assert (bench.upstream.connections, bench.rows()[-1].rule) == (0, "turn")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from nanoclaw.gateway.policy import Rule
 from tests.flow.gateway_bench import Bench, answers, running, until_finished, whole
 from tests.flow.gateway_stand import KEY, ROUTE
 
@@ -82,3 +84,21 @@ async def test_a_refused_call_that_is_a_secret_itself_leaves_no_trace_of_it(benc
     await bench.raw(f"{head.format(key=KEY)} HTTP/1.1\r\nHost: 127.0.0.1:1\r\nConnection: close\r\n\r\n".encode())
     assert [row.event for row in bench.rows()] == ["refused"]
     assert KEY not in f"{bench.rows()} {bench.events}"
+
+
+async def test_a_secret_in_a_body_that_is_under_way_ends_the_call_and_both_are_written_down(bench: Bench) -> None:
+    bench.rules.rules = (Rule("web", "a.example.org", port=80, tls=False),)
+    assert bench.route[0] is not None
+    bench.route.append(replace(bench.route[0], secret=None))
+    body = b". " * 50_000 + TOKEN.encode()
+    reply = await bench.call("http://a.example.org/x", host="a.example.org", body=body)
+    assert (reply.status, "The body of the request holds what looks like a GitHub token" in reply.message) == (
+        403,
+        True,
+    )
+    assert [(row.event, row.rule) for row in bench.rows()] == [
+        ("allowed", "web"),
+        ("finished", "web"),
+        ("refused", "leak"),
+    ]
+    assert TOKEN not in str(bench.upstream.seen)

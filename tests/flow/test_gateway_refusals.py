@@ -224,6 +224,7 @@ async def test_a_box_has_only_so_many_connections_and_the_next_one_waits(bench: 
 
 
 async def test_a_secret_is_never_sent_over_plain_http(bench: Bench) -> None:
-    bench.rules.rules = (Rule("plain", "a.example.org", port=80, tls=False, inject="anthropic"),)
-    reply = await bench.call("http://a.example.org/x", host="a.example.org", method="GET")
+    bench.rules.rules = (Rule("plain", "api.anthropic.com", port=80, tls=False, inject="anthropic"),)
+    reply = await bench.call("http://api.anthropic.com/x", host="api.anthropic.com", method="GET")
     assert (reply.status, bench.upstream.connections, bench.rows()[-1].rule) == (403, 0, "vault")
+    assert reply.message == "A secret is never sent over plain http. Call the address with https."

@@ -201,3 +201,12 @@ async def test_an_answer_that_nobody_asked_for_reaches_no_later_call(bench: Benc
     await until(lambda: not kept.reusable)
     assert (await bench.call()).body == b"asked"
     assert bench.upstream.connections == 2
+
+
+async def test_an_answer_that_is_always_yet_to_come_is_given_up(bench: Bench) -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+    bench.upstream.answer = answers(hints * 50 + whole("200 OK", b"ok"))
+    assert (await bench.call()).body == b"ok"
+    bench.upstream.answer = answers(hints * 200 + whole("200 OK", b"ok"))
+    reply = await bench.call()
+    assert (reply.status, "yet to come" in reply.message) == (502, True)

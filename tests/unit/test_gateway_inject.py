@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from urllib.parse import parse_qsl
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -110,6 +111,11 @@ def test_a_secret_is_refused_for_a_host_that_it_is_not_bound_to(kind: Kind, host
     with pytest.raises(Refused, match=r"may not be sent to") as refused:
         inject([], "/x", stored(kind), Secret(VALUE), host)
     assert VALUE not in str(refused.value)
+
+
+def test_a_secret_that_is_bound_to_no_host_goes_to_none() -> None:
+    with pytest.raises(Refused, match="it is bound to no host"):
+        inject([], "/x", msgspec.structs.replace(stored(Kind.BEARER), hosts=()), Secret(VALUE), HOST)
 
 
 @pytest.mark.parametrize("kind", [Kind.GENERIC, Kind.CHANNEL])
