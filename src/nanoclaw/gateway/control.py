@@ -144,7 +144,8 @@ def parse_host_message(data: bytes) -> HostMessage:
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host, once: vault and ledger are open. `ca_pem` is the certificate that boxes are to trust."""
+    """Gateway to host, at its start and again when the vault was unlocked: it serves. `ca_pem` is the certificate that
+    boxes are to trust, "" while the vault is locked."""
 
     model_key: bool
     ca_pem: str = ""
@@ -170,7 +171,7 @@ class CallRefused(msgspec.Struct, frozen=True, tag=True):
 
 
 class CallFinished(msgspec.Struct, frozen=True, tag=True):
-    """Gateway to host: an allowed call ended; `status` is 0 when no answer came."""
+    """Gateway to host: an allowed call ended; `status` is what the client was told, 0 when it was told nothing."""
 
     session: str
     fence: int
