@@ -327,3 +327,14 @@ async def test_what_the_gateway_says_of_other_questions_changes_nothing(tmp_path
             world.news.hear(event)
         await world.quiet()
         assert [state for _, state in await states(world)] == ["open"] and notes(world) == []
+
+
+async def test_a_title_shows_the_end_of_a_host_however_long_method_and_host_are(tmp_path: Path) -> None:
+    async with open_world(home_with_terminal(tmp_path)) as world:
+        await at_work(world)
+        host = f"api.github.com.{'a' * 60}.{'b' * 60}.evil.example"
+        await hold(world, method="GET-" * 40, host=host, address=f"https://{host}/v1/pay")
+        (card,) = local(world).heard
+        title, call = card.splitlines()[:2]
+        assert title.startswith("Andy wants to call GET-") and ".evil.example/v1/pay" in title
+        assert host in call

@@ -35,6 +35,7 @@ HELD_CALL = "held_call"
 ANSWER = "answer"  # owed: the gateway has not said yet that it got the answer
 MOST_NAME = 64
 MOST_TITLE = 120
+MOST_TITLE_NAME, MOST_METHOD, MOST_HOST = 32, 12, 56  # of a title
 MOST_FIELD = 4_000
 GONE = "This conversation is not there any more, so nobody is asked."
 NOBODY = "There is nobody to ask: this home has no owner and no admin."
@@ -180,7 +181,7 @@ class Egress:
         return NewApproval(
             kind=ApprovalKind.EGRESS,
             subject=subject,
-            title=one_line(f"{name} wants to call {what}", MOST_TITLE),
+            title=_title(name, held),
             text="\n".join(lines),
             options=(ALLOW_ONCE, DENY, ALLOW_ALWAYS) if held.path else (ALLOW_ONCE, DENY),
             payload=write_kept(Kept(HELD_CALL, msgspec.json.encode(call).decode())),
@@ -224,6 +225,13 @@ class Egress:
         tell_agent(connection, self._tables, approval.session, SystemIn(HELD_CALL, status, words, now), trigger=goes_on)
         if goes_on:
             after.wake[SessionId(approval.session)] = None
+
+
+def _title(name: str, held: control.HoldOpened) -> str:
+    """Return one line in which the end of the host always stands: api.github.com.evil.example is no GitHub."""
+    host = held.host if len(held.host) <= MOST_HOST else f"…{held.host[1 - MOST_HOST :]}"
+    method = one_line(held.method, MOST_METHOD)
+    return one_line(f"{one_line(name, MOST_TITLE_NAME)} wants to call {method} {host}{held.path}", MOST_TITLE)
 
 
 def show(text: str) -> str:
