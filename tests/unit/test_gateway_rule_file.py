@@ -111,6 +111,7 @@ def test_every_key_of_a_rule_means_what_it_says() -> None:
         ("inject = 'Key'", "no name of a secret"),
         ("model = 'gpt'", "anthropic or openai"),
         ("upgrade = 'yes'", "true or false"),
+        ("upgrade = true\nmodel = 'openai'", "no budget would hold"),
         ("rule.x = 1", "'rule' is no key of a rule"),
         ("port = 443 443", "not valid TOML"),
         ("port = 443\nport = 443", "not valid TOML"),

@@ -266,10 +266,6 @@ SELECT seq, at, event, session, fence, agent_group, charge, method, host, path, 
        received_bytes, took_ms, hash
 FROM audit WHERE seq > :after ORDER BY seq LIMIT :limit;
 
--- name: find_hash^
--- The hash of one row.
-SELECT hash FROM audit WHERE seq = :seq;
-
 -- name: list_usage
 -- What calls used, in their order, some at a time.
 SELECT call, charge, cost_micros, estimated, attempt, model, input_tokens, output_tokens, cache_read_tokens,

@@ -233,6 +233,8 @@ def _check_names(rule: Rule) -> None:
         raise RuleFault("group", f"{say(rule.group)} is no folder of an agent; `ncl groups list` shows them")
     if rule.model and rule.model not in MODELS:
         raise RuleFault("model", f"it is {' or '.join(MODELS)}, not {say(rule.model)}")
+    if rule.model and rule.upgrade:
+        raise RuleFault("upgrade", "what passes a WebSocket to a model is not counted, so no budget would hold")
 
 
 def _check_paths(rule: Rule) -> None:
