@@ -16,6 +16,8 @@ from nanoclaw.gateway import admin_words, control, egress_words
 from nanoclaw.gateway.egress_words import RuleWords
 from tests.flow.gateway_stand import Gateway, StandIn, running, until
 
+pytestmark = pytest.mark.ci  # a gateway process for each: ten seconds; the rules themselves are in tests/unit
+
 BY = f"uid {os.getuid()}"
 
 

@@ -18,6 +18,8 @@ from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import admin_words
 from tests.flow.gateway_stand import KEY, Gateway, Seen, StandIn, answer_stream, running, until
 
+pytestmark = pytest.mark.ci  # a gateway process for each: ten seconds; the sums themselves are in tests/unit
+
 BODY = b'{"model":"claude-x","max_tokens":1000,"messages":[]}'
 
 

@@ -18,6 +18,8 @@ from nanoclaw.gateway import admin_words, control
 from nanoclaw.gateway.client import Secret
 from tests.flow.gateway_stand import KEY, Gateway, StandIn, running, until
 
+pytestmark = pytest.mark.ci  # a gateway process and scrypt for each: ten seconds; the vault itself is in tests/unit
+
 WORDS = "correct horse battery"
 TELEGRAM = "1234567890:AAtelegram-bot-token_0123456789"
 GRANT = '{"client_id":"c","client_secret":"google-client-secret","refresh_token":"google-refresh-token"}'

@@ -43,6 +43,7 @@ def copy_distribution(name: str, into: Path) -> None:
             shutil.copy(file.locate(), target)
 
 
+@pytest.mark.ci  # the whole wall once more: half a minute
 @pytest.mark.skipif(os.geteuid() != 0, reason="already runs as a normal user")
 def test_every_test_of_the_wall_holds_for_a_normal_user(readable: Path) -> None:
     interpreter = find_interpreter()
