@@ -107,6 +107,7 @@ def test_every_key_of_a_rule_means_what_it_says() -> None:
         ("answer_limit = '10 megabytes'", "like 10MB"),
         ("name = 'My Rule'", "small letters"),
         ("name = 'telemetry'", "something of its own"),
+        ("name = 'budget-held'", "something of its own"),
         ("group = '../etc'", "no folder"),
         ("inject = 'Key'", "no name of a secret"),
         ("model = 'gpt'", "anthropic or openai"),

@@ -38,6 +38,11 @@ RESERVED = frozenset(
         "address",
         "leak",
         "budget",
+        "budget-held",
+        "body",
+        "upgrade",
+        "tls",
+        "hold",
     }
 )
 FOLDER = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")  # as domain/names.py has it, which the gateway does not see
