@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 HOST = "api.anthropic.com"
 PATH = "/v1/messages"
-CALLS_A_BOX = 95  # then the next box is used: a box may make 1,000 calls at once, then 10 a second (gateway/boxes.py)
+CALLS_A_BOX = 950  # then the next box is used: a box may make 1,000 calls at once, then 10 a second (gateway/boxes.py)
 EVENTS, EVENT_SECONDS = 100, 0.01
 STREAM_WORD = b'"stream": true'
 ANSWER = json.dumps(

@@ -10,6 +10,7 @@ forms themselves searched for (a tenth of a millisecond).
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterable
@@ -50,6 +51,8 @@ class Needles:
             for length in range(1, _LEAD + 1):
                 leads[needle[:length]].append(needle)
         self._leads = dict(leads)
+        firsts = b"".join(re.escape(bytes((byte,))) for byte in sorted({needle[0] for needle in self._needles}))
+        self._first = re.compile(b"[" + firsts + b"]" if firsts else b"(?!)", re.DOTALL)
 
     def find_spans(self, data: bytes) -> list[Span]:
         """Return where needles lie, overlapping ones too."""
@@ -66,8 +69,8 @@ class Needles:
         first = max(len(data) - self.longest + 1, 0)
         if self._one_line:
             first = max(first, data.rfind(b"\n") + 1)  # an event ends with a line break: nothing of it waits
-        for start in range(first, len(data)):
-            tail = data[start:]
+        for found in self._first.finditer(data, first):
+            tail = data[found.start() :]
             known = self._leads.get(tail[:_LEAD], ())
             if any(len(needle) > len(tail) and needle.startswith(tail) for needle in known):
                 return len(tail)

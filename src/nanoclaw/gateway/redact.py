@@ -29,12 +29,14 @@ class Blotter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be passed on of the tail and this chunk."""
+        if not chunk:
+            return b""
         data = self._tail + chunk
         return self._advance(data, self._measure_tail(data))
 
     def finish(self) -> bytes:
         """Return the tail: the stream is over, so it is not the beginning of a secret."""
-        return self._advance(self._tail, 0)
+        return self._advance(self._tail, 0) if self._tail else b""
 
     def _advance(self, data: bytes, keep: int) -> bytes:
         border = len(data) - keep
