@@ -29,10 +29,8 @@ class Blotter:
 
     def feed(self, chunk: bytes) -> bytes:
         """Return what may be passed on of the tail and this chunk."""
-        if not chunk:
-            return b""
         data = self._tail + chunk
-        return self._advance(data, self._measure_tail(data))
+        return self._advance(data, self._measure_tail(data)) if chunk else b""
 
     def finish(self) -> bytes:
         """Return the tail: the stream is over, so it is not the beginning of a secret."""
