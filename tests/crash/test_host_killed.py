@@ -31,6 +31,7 @@ def ask_through_a_crash(host: LiveHost, point: str, text: str) -> Chat:
     return again
 
 
+@pytest.mark.ci  # a host killed and started again for each point: half a minute (architecture section 12)
 @pytest.mark.parametrize("point", [point for point in HOST_CRASH_POINTS if not point.startswith("end.")])
 def test_one_answer_exactly_once_when_the_host_is_killed_at(point: str, host: LiveHost) -> None:
     chat = ask_through_a_crash(host, point, "say: forty-two")

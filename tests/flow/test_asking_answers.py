@@ -253,6 +253,7 @@ class Oracle:
         return bool(mine & {"owner", "admin", *([f"admin{group}"] if group is not None else [])}) or user == asked
 
 
+@pytest.mark.ci  # ten seconds of random answers
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
 def test_nobody_without_the_right_ever_decides(steps: list[tuple[str, object, object]]) -> None:

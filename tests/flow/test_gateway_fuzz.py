@@ -221,6 +221,7 @@ def run_all(tried: list[Case]) -> None:
         asyncio.run(try_all(Path(directory), tried))
 
 
+@pytest.mark.ci  # four seconds of random requests; --long has ten thousand
 @settings(max_examples=30, deadline=None, suppress_health_check=SLOW)
 @given(st.lists(cases, min_size=10, max_size=20))
 def test_random_requests_go_nowhere_but_where_the_oracle_allows_and_are_written_down(tried: list[Case]) -> None:
