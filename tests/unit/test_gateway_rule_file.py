@@ -131,6 +131,7 @@ def test_a_typo_is_named_with_its_line_and_what_to_write(line: str, said: str) -
 @pytest.mark.parametrize(
     ("host", "said"),
     [
+        ("HTTPS://Api.Example.ORG/", "write the host alone, 'api.example.org'"),
         ("https://api.example.org", "write the host alone, 'api.example.org'"),
         ("https://api.example.org/v1", "write the host alone, 'api.example.org'"),
         ("api.example.org/v1", "a path goes into `paths`"),

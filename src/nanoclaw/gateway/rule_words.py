@@ -178,7 +178,7 @@ def find_host_fault(host: str) -> str | None:
 def _find_spelling_fault(host: str) -> str:
     instead = host.partition("://")[2] or host
     if "://" in host or "/" in host:
-        bare = instead.partition("/")[0]
+        bare = instead.partition("/")[0].lower()
         return (
             f"write the host alone, {say(bare)}, not an address with scheme or path; a path goes into `paths` (--path)"
         )
