@@ -100,6 +100,7 @@ the wall
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
   sandbox/netns.py                    Makes the listeners on a box's own loopback
+  sandbox/listeners.py                The host's side of that helper: starts it, asks it
   sandbox/cgroup.py                   Memory, process and CPU limits of a box by cgroups, where the host may write them
   sandbox/inbound.py                  The host's own file of a mailbox: what the store has claimed for a run
   sandbox/mailbox.py                  The host's side of a mailbox: reads outbound.db as hostile
@@ -108,6 +109,7 @@ the wall
   sandbox/watchdog.py                 The disk limit of boxes: what bubblewrap cannot bound
   sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
   sandbox/runtimes/base.py            What every runtime implements
+  sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
   sandbox/runtimes/bubblewrap.py      The embedded runtime: bubblewrap as an unprivileged uid, no daemon
   sandbox/runtimes/process.py         A box that is a child process: its pipes, its end, what is cleared away
   sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
@@ -219,6 +221,7 @@ the host
   children.py                         The host's children that are not boxes, and what each may see
   keyring.py                          The operating system's keyring, by its own tool: what opens the vault of one home
   unlock.py                           Keeps the vault open: by a passphrase file or the system's keyring
+  boxes.py                            What every box of this host is built from, put together
   supervise.py                        The host's one TaskGroup, its signals, its stop event and the deadline of a stop
   host.py                             The composition root: every part, built in the order of the map
 
@@ -297,6 +300,7 @@ for tests and plug-in authors
   testing/contracts/runtimes.py       What every sandbox runtime must do
   testing/crashpoints.py              The named places where a test may kill the host
   testing/fakes.py                    A clock turned by hand, a chat platform, the host's side of a gateway
-  testing/scripted_box.py             A runtime whose boxes run in this process
+  testing/scripted_box.py             A box that runs in this process and does what a script says
+  testing/scripted_runtime.py         Builds scripted boxes
   testing/scripted_provider.py        An agent that can be given one message at a time, and notes when it was given two
 """

@@ -114,6 +114,8 @@ class Settings:
     session_close_days: int = 30  # a thread in which nothing was said for this long is forgotten; 0: never
     memory_floor_mb: int = 512  # below this much free memory idle boxes are ended, least recently used first
     log_level: str = "info"
+    runtime: str = ""  # overrides the runtime of every agent group, e.g. "docker" or "docker:runsc"
+    engine_socket: str = ""  # of Docker or Podman; '': where they usually are
     provider: str = ""  # overrides the provider of every agent group; for tests and trying things out
 
 

@@ -9,12 +9,10 @@ import asyncio
 import fcntl
 import gc
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, cast
 
 from nanoclaw.admin.boxed import ACTION, join_ncl
@@ -22,13 +20,14 @@ from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.server import AdminServer, Back
+from nanoclaw.boxes import build_parts, find_sandbox
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
-from nanoclaw.children import SOURCE, Rehearsal, compile_runner, gateway_spawner
+from nanoclaw.children import Rehearsal, compile_runner, gateway_spawner
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config
-from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
+from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.flow.aftermath import Carrier
 from nanoclaw.flow.asking import AskPeople, build_asked
 from nanoclaw.flow.chase import Chase
@@ -40,20 +39,18 @@ from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
-from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
-from nanoclaw.flow.start import BoxParts, Starter
+from nanoclaw.flow.start import Starter
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.flow.wake import Wake
 from nanoclaw.gateway import control
 from nanoclaw.gateway.client import GatewayClient, open_admin_socket
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import Log, open_log
-from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
-from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import Limits
+from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store
@@ -108,16 +105,6 @@ def take_lock(config: Config) -> int:
     os.truncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
-
-
-def find_agent_binary(config: Config) -> Path | None:
-    """Return the Claude CLI of the `claude-agent-sdk` wheel, else the one on PATH."""
-    for folder in sys.path:
-        bundled = Path(folder) / "claude_agent_sdk" / "_bundled" / "claude"
-        if bundled.is_file():
-            return bundled
-    found = shutil.which("claude", path=config.search_path)
-    return Path(found) if found else None
 
 
 def model_state(rehearsal: Rehearsal, gateway: GatewayClient) -> str:
@@ -181,7 +168,7 @@ class Host:
     supervisor: Supervisor
     gateway: GatewayClient
     rehearsal: Rehearsal
-    runtime: BubblewrapRuntime
+    runtimes: Runtimes
     interpreter: Interpreter
     terminal: TerminalChannel
     receiver: Receiver
@@ -209,10 +196,10 @@ class Host:
             },
             self._drain,
         )
-        await self.runtime.close()
+        await self.runtimes.close()
 
     async def _recover(self, ready: asyncio.Event, began: float) -> None:
-        ended = await self.runtime.end_orphans(self.means.config.install)
+        ended = await self.runtimes.end_orphans(self.means.config.install)
         if ended:
             self.means.log.warning("box.orphans_ended", count=ended)
         await self.gateway.wait_ready()
@@ -238,21 +225,10 @@ class Host:
             self.means.log.warning("host.drain_timed_out", runs=len(self.live))
 
 
-async def find_sandbox(means: Means) -> tuple[BubblewrapRuntime, Interpreter]:
-    """Return what starts boxes here, tried once. Raises OperatorError with what mends it."""
-    try:
-        interpreter = find_interpreter()
-        runtime = BubblewrapRuntime(means.config.paths.data / "boxes", interpreter)
-        await means.blocking(runtime.check)
-    except SandboxError as error:
-        raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
-    return runtime, interpreter
-
-
 async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Host:
     """Build the parts; raises OperatorError with what mends it."""
     config, log, tables, store = means.config, means.log, means.tables, means.store
-    runtime, interpreter = await find_sandbox(means)
+    runtimes, interpreter = await find_sandbox(means)
     # channels
     rehearsal = Rehearsal(config, log)
     terminal = TerminalChannel(
@@ -298,11 +274,8 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     rehearsal.announce = gateway.set_rehearsal
     VaultOpener(gateway.vault, config, log, supervisor.spawn).start()
     # sandbox
-    agent_binary = find_agent_binary(config)
-    watchdog = DiskWatchdog(means.clock, log)
-    outside = OutsideFiles(config.paths, lambda: gateway.outside, log)
-    gateway.on_outside = lambda: supervisor.spawn(means.blocking(outside.refresh), "outside")
-    parts = BoxParts(runtime, gateway, interpreter, agent_binary, SOURCE, Limits(), watchdog, outside)
+    parts = build_parts(means, gateway, runtimes, interpreter)
+    gateway.on_outside = lambda: supervisor.spawn(means.blocking(parts.outside.refresh), "outside")
     # the data path
     live = LiveRuns()
     started_at = means.clock.now_ms()
@@ -378,7 +351,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         supervisor,
         gateway,
         rehearsal,
-        runtime,
+        runtimes,
         interpreter,
         terminal,
         receiver,
@@ -388,5 +361,5 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         deliver,
         sweep,
         admin,
-        watchdog,
+        parts.watchdog,
     )

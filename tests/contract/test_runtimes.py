@@ -20,7 +20,8 @@ from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.spec import Mount, SandboxSpec, build_spec
 from nanoclaw.testing.contracts.runtimes import BEHAVIOURS, CODE, WORDS, Behaviour, Part
-from nanoclaw.testing.scripted_box import Act, BoxTurn, ScriptedBox, ScriptedRuntime
+from nanoclaw.testing.scripted_box import Act, BoxTurn, ScriptedBox
+from nanoclaw.testing.scripted_runtime import ScriptedRuntime
 from tests.runner_process import SETTINGS
 from tests.wall.conftest import BOX_UID, Wall, cgroups_of, make_inputs, wall
 from tests.wall.test_box_life import processes_with

@@ -47,6 +47,7 @@ from nanoclaw.gateway.client import GatewayClient, Outside
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import Limits
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.db import open_connection
@@ -55,7 +56,8 @@ from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
 from nanoclaw.supervise import ThreadBlocking
 from nanoclaw.testing.fakes import ManualClock, RecordingGateway, ScriptedChannel
-from nanoclaw.testing.scripted_box import Script, ScriptedBox, ScriptedRuntime
+from nanoclaw.testing.scripted_box import Script, ScriptedBox
+from nanoclaw.testing.scripted_runtime import ScriptedRuntime
 
 DEADLINE_SECONDS = 10.0
 CALM_LOOKS = 4
@@ -152,7 +154,16 @@ class World:
         interpreter = Interpreter(Path("/usr/bin/python3"))
         watchdog = DiskWatchdog(home.clock, log)
         outside = OutsideFiles(config.paths, Outside, log)
-        parts = BoxParts(self.runtime, gateway, interpreter, None, source, Limits(), watchdog, outside)
+        parts = BoxParts(
+            Runtimes({"bubblewrap": lambda _: self.runtime}),
+            gateway,
+            interpreter,
+            None,
+            source,
+            Limits(),
+            watchdog,
+            outside,
+        )
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
         self.changed: list[str] = []

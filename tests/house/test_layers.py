@@ -15,7 +15,7 @@ from tests.house.source import PACKAGE, Module, dotted, hold, planted, product
 ORDER = {
     "errors": 0, "clock": 0, "ids": 0, "log": 0, "config": 1, "contract": 2, "domain": 3, "store": 4, "channels": 5,
     "sandbox": 6, "flow": 7, "admin": 8, "supervise": 9, "keyring": 9, "children": 10,
-    "unlock": 10, "host": 11, "cli": 12,
+    "unlock": 10, "boxes": 11, "host": 12, "cli": 13,
 }  # fmt: skip
 SIBLINGS = {("channels", "sandbox"), ("sandbox", "channels")}
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 import pytest
 
 from nanoclaw.domain.approval import ApprovalKind, ApprovalState
+from nanoclaw.domain.group import BuildState
 from nanoclaw.domain.people import Role
 from nanoclaw.domain.schedule import TaskRunState, TaskState
 from nanoclaw.domain.session import RunState
@@ -42,6 +43,7 @@ MIRRORED: dict[tuple[str, str], type[StrEnum]] = {
     ("tasks", "state"): TaskState,
     ("task_runs", "state"): TaskRunState,
     ("user_roles", "role"): Role,
+    ("package_builds", "state"): BuildState,
 }
 # Heading of ARCHITECTURE.md, "States" -> what its table's first column must list.
 DRAWN: dict[str, type[StrEnum]] = {

@@ -12,7 +12,7 @@ import pytest
 
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import find_interpreter
-from nanoclaw.sandbox.netns import NetnsHelper
+from nanoclaw.sandbox.listeners import NetnsHelper
 from tests.wall.conftest import Wall
 
 

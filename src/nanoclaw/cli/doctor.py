@@ -15,13 +15,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from nanoclaw.admin.ask import json_option
+from nanoclaw.boxes import find_agent_binary
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
 from nanoclaw.cli.vault_lock import LOCKS
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.gateway import admin_words
-from nanoclaw.host import find_agent_binary
 from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.store.db import open_connection

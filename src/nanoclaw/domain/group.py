@@ -19,6 +19,30 @@ class CliScope(StrEnum):
     GLOBAL = "global"
 
 
+class Kernel(StrEnum):
+    """Whose kernel a box runs on."""
+
+    SHARED = "shared"  # this machine's own, behind namespaces and seccomp
+    SEPARATE = "separate"  # one of its own: gVisor's, or a virtual machine's
+
+
+class BuildState(StrEnum):
+    """queued -> building -> done | failed; what a dead host left unfinished is begun again."""
+
+    QUEUED = "queued"
+    BUILDING = "building"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Packages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is installed for a group beside what every box has, by package manager. Names are checked before."""
+
+    apt: tuple[str, ...] = ()
+    npm: tuple[str, ...] = ()
+    pip: tuple[str, ...] = ()
+
+
 class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A tool server that the agent starts inside its box."""
 
@@ -28,10 +52,14 @@ class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExtraMount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A folder of this machine for the agent: `source` is an absolute path, `writable` only when said."""
+    """A folder of this machine for the agent: `source` is an absolute path, `writable` only when said.
+
+    In the box it is `/extra/<name>`; without a name the last part of `source`.
+    """
 
     source: str
     writable: bool = False
+    name: str = ""
 
 
 class BoxLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -40,6 +68,10 @@ class BoxLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     memory_mb: int | None = None
     processes: int | None = None
     disk_mb: int | None = None
+    cpus: float | None = None
+    open_files: int | None = None
+    tmp_mb: int | None = None
+    turn_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +89,6 @@ class GroupConfig:
     limits: BoxLimits = BoxLimits()  # noqa: RUF009  it is frozen
     instructions: str = ""
     cli_scope: CliScope = CliScope.GROUP
+    require_kernel: Kernel | None = None  # a runtime that gives a weaker one is refused
+    packages: Packages = Packages()  # noqa: RUF009  it is frozen
+    packages_set: str = ""  # what was built of them and is in use: a folder's name, or an image; '': nothing

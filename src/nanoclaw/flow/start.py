@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.contract.message import RunSettings, to_json
+from nanoclaw.domain.group import GroupConfig
 from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.aftermath import Aftermath
@@ -29,7 +30,8 @@ from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
-from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Runtime
+from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
+from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import BoxInputs, Limits, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
@@ -47,6 +49,7 @@ class StartPlan:
     session: Session
     fence: int
     group: AgentGroup
+    config: GroupConfig
     destinations: list[Destination]
     claimed: Claimed
 
@@ -55,7 +58,7 @@ class StartPlan:
 class BoxParts:
     """What every box of this host is built from."""
 
-    runtime: Runtime
+    runtimes: Runtimes
     gateway: GatewayClient
     interpreter: Interpreter
     agent_binary: Path | None
@@ -83,10 +86,11 @@ class Starter:
     async def start(self, plan: StartPlan) -> LiveRun:
         """Build the mailbox and the box of a plan. Raises SandboxError or OSError; then no box is left."""
         means, parts = self._means, self._parts
+        runtime = await parts.runtimes.choose(plan.config)
         mailbox, places = await means.blocking(self._prepare, plan)
         means.reached("wake.projected")
         spec = build_spec(self._box_inputs(plan.group, mailbox, places, recover=False))
-        box = await parts.runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
+        box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         try:
             await self._open_gateway(plan, box)
             box.release()
@@ -119,8 +123,10 @@ class Starter:
 
     async def recover(self, group: AgentGroup, mailbox: Mailbox, label: BoxLabel, places: Places) -> None:
         """Let SQLite roll a hot journal back in a throw-away box over the same two files. Raises SandboxError."""
+        config = await self._means.store.read(lambda connection: self._means.tables.groups.config(connection, group.id))
+        runtime = await self._parts.runtimes.choose(config)
         inputs = self._box_inputs(group, mailbox, places, recover=True)
-        box = await self._parts.runtime.start(build_spec(inputs), label)
+        box = await runtime.start(build_spec(inputs), label)
         box.release()
         await box.stop(10.0)
 
@@ -145,6 +151,7 @@ class Starter:
             session=row,
             fence=fence,
             group=group,
+            config=tables.groups.config(connection, group.id),
             destinations=tables.chats.destinations(connection, group.id),
             claimed=claim(connection, tables, session, (fence, group.id), now),
         )

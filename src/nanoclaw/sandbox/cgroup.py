@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.runtimes.base import BoxUsage
 from nanoclaw.sandbox.spec import Limits
 
 CPU_PERIOD_US = 100_000
@@ -89,6 +90,28 @@ class BoxCgroup:
                 counts = dict(line.split(" ", 1) for line in text.splitlines())
                 return int(counts.get("oom_kill", "0"))
         return 0
+
+    def measure(self) -> BoxUsage:
+        """Return what its processes take now; None for what no cgroup here counts."""
+        memory = self._read("memory.current", "memory.usage_in_bytes")
+        processes = self._read("pids.current", "pids.current")
+        nanoseconds = self._read("", "cpuacct.usage")
+        if nanoseconds is None:
+            return BoxUsage(memory, processes, self._read_cpu_stat())
+        return BoxUsage(memory, processes, nanoseconds / 1e9)
+
+    def _read(self, unified: str, legacy: str) -> int | None:
+        for folder, version in self._folders:
+            with suppress(OSError, ValueError):
+                return int((folder / (unified if version == 2 else legacy)).read_text())
+        return None
+
+    def _read_cpu_stat(self) -> float | None:
+        for folder, _ in self._folders:
+            with suppress(OSError, ValueError, StopIteration):
+                lines = (folder / "cpu.stat").read_text().splitlines()
+                return int(next(line.split()[1] for line in lines if line.startswith("usage_usec "))) / 1e6
+        return None
 
     def kill(self) -> bool:
         """Kill every process in it; whether there was one."""

@@ -5,7 +5,7 @@ request, enters the box's user and network namespace (NS_GET_USERNS, setns), lis
 sockets back. The box is held meanwhile and never has a descriptor of them (a box's duplicate could steal connections:
 architecture section 5). A box's pid that is gone, or that shares the host's own network, is refused.
 
-`PYTHON -I -S netns.py FD` is the helper, so this file is standard library alone; `NetnsHelper` is the host's side.
+`PYTHON -I -S netns.py FD` is the helper, so this file is standard library alone; the host's side is listeners.py.
 """
 
 from __future__ import annotations
@@ -16,81 +16,13 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
 from contextlib import suppress
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 IP_FREEBIND = 15  # lo may still be down: bubblewrap brings it up after it has told us the pid
 BACKLOG = 128
-ANSWER_SECONDS = 5.0
-MOST_PORTS = 8
-
-
-class NetnsHelper:
-    """The host's side. `listen` blocks about 3 ms; safe from any thread, one request at a time."""
-
-    def __init__(self, interpreter: str, env: dict[str, str]) -> None:
-        self._interpreter = interpreter
-        self._env = env
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
-
-    def start(self) -> None:
-        """Start the helper; from the thread that starts boxes."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.settimeout(ANSWER_SECONDS)
-        with theirs:
-            argv = [self._interpreter, "-I", "-S", __file__, str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                argv,
-                env=self._env,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        self._socket = ours
-
-    def listen(self, pid: int, ports: tuple[int, ...]) -> list[socket.socket]:
-        """Return non-blocking listeners on 127.0.0.1:port inside the namespaces of `pid`. Raises OSError."""
-        with self._lock:
-            if self._process is None or self._process.poll() is not None:
-                self._end()
-                self.start()
-            if self._socket is None:
-                raise OSError("the network helper did not start")
-            try:
-                self._socket.send(" ".join(map(str, (pid, *ports))).encode())
-                answer, descriptors, _, _ = socket.recv_fds(self._socket, 512, MOST_PORTS)
-            except OSError:
-                self._end()  # an answer that comes late must not be taken for the next one's
-                raise
-        sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-        if answer != b"ok" or len(sockets) != len(ports):
-            for listener in sockets:
-                listener.close()
-            raise OSError(f"no listener could be made: {answer.decode(errors='replace')}")
-        for listener in sockets:
-            listener.setblocking(False)
-        return sockets
-
-    def close(self) -> None:
-        """End the helper, once it has answered; blocks as long as `listen`."""
-        with self._lock:
-            self._end()
-
-    def _end(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 def _enter(pid: int) -> None:

@@ -32,6 +32,7 @@ class Mount:
     source: Path
     target: str
     writable: bool = False
+    descriptor: int | None = None  # O_PATH, kept open by whoever checked it: this very thing is mounted, not the path
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class SandboxSpec:
     host_uid: int | None  # on a root host the group's own uid; None: the host's
     hostname: str
     ports: tuple[int, ...] = LISTEN_PORTS  # listeners made on the box's loopback before it runs
+    image: str = ""  # for runtimes that have images; '': the runtime's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ class BoxInputs:
     host_uid: int | None
     hostname: str = HOSTNAME
     limits: Limits = field(default_factory=Limits)
+    extra: tuple[Mount, ...] = ()  # what a group has beside: folders of the machine, packages, skills
+    image: str = ""
     recover: bool = False  # a throw-away box that only lets SQLite roll a hot journal back
 
 
@@ -96,6 +100,7 @@ def build_spec(inputs: BoxInputs) -> SandboxSpec:
         host_uid=inputs.host_uid,
         hostname=inputs.hostname,
         ports=() if inputs.recover else LISTEN_PORTS,
+        image=inputs.image,
     )
 
 
@@ -134,4 +139,5 @@ def _all_mounts(inputs: BoxInputs) -> tuple[Mount, ...]:
         Mount(inputs.compose, INSTRUCTIONS),
         Mount(inputs.compose / COMPOSED_HOSTS, HOSTS),
         *(Mount(inputs.compose / COMPOSED_CA, bundle) for bundle in BUNDLES),
+        *inputs.extra,
     )

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from nanoclaw.domain.group import BoxLimits, CliScope, ExtraMount, GroupConfig, McpServer
+from nanoclaw.domain.group import BoxLimits, CliScope, ExtraMount, GroupConfig, Kernel, McpServer, Packages
 from nanoclaw.domain.wiring import AgentGroupId
 from nanoclaw.errors import StoreError
 from nanoclaw.store.people import NewId
@@ -105,6 +105,11 @@ class Groups:
             limits=_parse(row["limits"], BoxLimits, group),
             instructions=row["instructions"],
             cli_scope=CliScope(row["cli_scope"]),
+            require_kernel=Kernel(row["require_kernel"]) if row["require_kernel"] else None,
+            packages=Packages(
+                *(_parse(row[f"packages_{manager}"], tuple[str, ...], group) for manager in ("apt", "npm", "pip"))
+            ),
+            packages_set=row["packages_set"],
         )
 
     def configure(self, connection: sqlite3.Connection, group: str, config: GroupConfig, now: int) -> None:
@@ -124,6 +129,11 @@ class Groups:
             limits=_json(config.limits),
             instructions=config.instructions,
             cli_scope=config.cli_scope,
+            require_kernel=config.require_kernel or "",
+            packages_apt=_json(config.packages.apt),
+            packages_npm=_json(config.packages.npm),
+            packages_pip=_json(config.packages.pip),
+            packages_set=config.packages_set,
             now=now,
         )
 

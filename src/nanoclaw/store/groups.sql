@@ -13,7 +13,8 @@ INSERT INTO container_configs (agent_group_id, instructions, updated_at) VALUES 
 UPDATE container_configs SET provider = :provider, model = :model, effort = :effort, runtime = :runtime,
   max_messages_per_prompt = :max_messages_per_prompt, skills = :skills, mcp_servers = :mcp_servers,
   additional_mounts = :additional_mounts, limits = :limits, instructions = :instructions, cli_scope = :cli_scope,
-  updated_at = :now
+  require_kernel = :require_kernel, packages_apt = :packages_apt, packages_npm = :packages_npm,
+  packages_pip = :packages_pip, packages_set = :packages_set, updated_at = :now
 WHERE agent_group_id = :agent_group_id;
 
 -- name: get_config^

@@ -82,8 +82,40 @@ CREATE TABLE container_configs (
   limits TEXT NOT NULL DEFAULT '{}' CHECK (json_valid(limits)),
   instructions TEXT NOT NULL DEFAULT '',         -- who it is, composed into its CLAUDE.md, which it cannot change
   cli_scope TEXT NOT NULL DEFAULT 'group' CHECK (cli_scope IN ('disabled', 'group', 'global')),
-  updated_at INTEGER NOT NULL
+  updated_at INTEGER NOT NULL,
+  require_kernel TEXT NOT NULL DEFAULT '' CHECK (require_kernel IN ('', 'separate')),
+  packages_set TEXT NOT NULL DEFAULT ''          -- what was built of its packages and is in use; '': nothing
 ) STRICT;
+
+-- what a runtime was seen to hold, for a group's spec or (without a group) for its limits; canaries run in a box
+CREATE TABLE sandbox_proofs (
+  id TEXT PRIMARY KEY,
+  agent_group_id TEXT REFERENCES agent_groups (id) ON DELETE CASCADE,
+  runtime TEXT NOT NULL,
+  spec_hash TEXT NOT NULL,
+  boot TEXT NOT NULL,
+  passed INTEGER NOT NULL CHECK (passed IN (0, 1)),
+  results TEXT NOT NULL CHECK (json_valid(results)),
+  took_ms INTEGER NOT NULL,
+  proved_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sandbox_proofs_by_group ON sandbox_proofs (agent_group_id, proved_at);
+
+-- packages a person has approved, being built for a group
+CREATE TABLE package_builds (
+  id TEXT PRIMARY KEY,
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  session_id TEXT REFERENCES sessions (id) ON DELETE SET NULL,
+  state TEXT NOT NULL CHECK (state IN ('queued', 'building', 'done', 'failed')),
+  wanted TEXT NOT NULL CHECK (json_valid(wanted)),
+  detail TEXT NOT NULL DEFAULT '',
+  asked_by TEXT REFERENCES users (id) ON DELETE SET NULL,
+  asked_at INTEGER NOT NULL,
+  ended_at INTEGER,
+  CHECK ((state IN ('done', 'failed')) = (ended_at IS NOT NULL))
+) STRICT;
+CREATE INDEX package_builds_open ON package_builds (asked_at) WHERE ended_at IS NULL;
+CREATE INDEX package_builds_by_group ON package_builds (agent_group_id, asked_at);
 
 -- chats ----------------------------------------------------------------------------------------------------
 CREATE TABLE messaging_groups (
@@ -157,7 +189,8 @@ CREATE TABLE sessions (
   not_before INTEGER NOT NULL DEFAULT 0,         -- back-off of the whole session
   last_active_at INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
-  closed_at INTEGER
+  closed_at INTEGER,
+  proof_id TEXT REFERENCES sandbox_proofs (id) ON DELETE SET NULL  -- what its latest box was seen to hold
 ) STRICT;
 CREATE UNIQUE INDEX sessions_once ON sessions
   (agent_group_id, mode, coalesce(messaging_group_id, ''), coalesce(thread_id, '')) WHERE closed_at IS NULL;

@@ -19,9 +19,8 @@ from typing import Any
 from nanoclaw.contract.mailbox import ALIVE, IN_DIRECTORY, OUT, OUT_DIRECTORY, OUTBOUND
 from nanoclaw.contract.message import ChatIn, ChatOut, OutKind, chat_from_json, to_json
 from nanoclaw.contract.request import AgentRequest
-from nanoclaw.errors import SandboxError
 from nanoclaw.runner.mailbox import FAILED, FINISHED, TAKEN, Ack, Draft, Inbound, Outbound, Row, recover
-from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, ExitReason
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason
 from nanoclaw.sandbox.spec import SandboxSpec
 
 RUNNER_FAILED = 3
@@ -232,6 +231,10 @@ class ScriptedBox:
         self.released = True
         self._look.set()
 
+    async def measure(self) -> BoxUsage:
+        """Nothing counts it."""
+        return BoxUsage()
+
     def ring(self) -> None:
         """Ring the runner's doorbell."""
         if self.released:  # a held box hears nothing
@@ -325,73 +328,6 @@ class ScriptedBox:
                 await self._choose(rows)(BoxTurn(self, rows))
         except BoxGone as gone:
             self._end(gone.exit)
-
-
-class ScriptedRuntime:
-    """Builds scripted boxes (runtimes/base.Runtime); `spawn` runs them, as the kernel would."""
-
-    def __init__(self, spawn: SpawnBox) -> None:
-        self._spawn = spawn
-        self._scripts: dict[str, Script] = {"": Script()}
-        self._refusals: deque[SandboxError] = deque()
-        self.boxes: list[ScriptedBox] = []
-        self.muted = False  # the doorbells of boxes started from now on are lost
-
-    @property
-    def name(self) -> str:
-        """Not a runtime of any real kind."""
-        return "scripted"
-
-    @property
-    def script(self) -> Script:
-        """What the agent does when its chat has no script of its own."""
-        return self._scripts[""]
-
-    def script_for(self, origin: str) -> Script:
-        """What the agent does with rows of one chat, by its destination name."""
-        return self._scripts.setdefault(origin, Script())
-
-    def refuse(self, times: int, message: str, *, mend: str = "") -> None:
-        """Fail the next `times` starts."""
-        self._refusals.extend([SandboxError(message, mend=mend)] * times)
-
-    def check(self) -> None:
-        """Boxes can always be run here."""
-
-    async def start(self, spec: SandboxSpec, label: BoxLabel) -> ScriptedBox:
-        """Start a held box; raises SandboxError as scripted."""
-        if self._refusals:
-            raise self._refusals.popleft()
-        box = ScriptedBox(spec, label, 1_000_000 + len(self.boxes), self._choose)
-        box.muted = self.muted
-        self._spawn(box.live(), f"box {label.session} {label.fence}")
-        self.boxes.append(box)
-        try:
-            await asyncio.sleep(0)  # it begins: its listeners are there, and its end gives them back
-        except asyncio.CancelledError:
-            box.kill()
-            raise
-        return box
-
-    async def end_orphans(self, install: str) -> int:
-        """Nothing outlives its process here."""
-        return 0
-
-    async def close(self) -> None:
-        """Kill what still runs."""
-        for box in self.boxes:
-            box.kill()
-        for box in self.boxes:
-            await box.wait()
-
-    def _choose(self, rows: list[Row]) -> Act:
-        origin = next((chat_from_json(row.content).origin for row in reversed(rows) if row.kind == "chat"), "")
-        return self._scripts.get(origin, self.script).next() or self.script.next() or repeat
-
-
-async def repeat(turn: BoxTurn) -> None:
-    """Answer with what was said: the act of an agent whose script is empty."""
-    turn.finish("you said: " + " / ".join(turn.texts))
 
 
 def _source_of(spec: SandboxSpec, target: str) -> Path:

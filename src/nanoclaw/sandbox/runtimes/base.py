@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from nanoclaw.domain.group import Kernel
 from nanoclaw.sandbox.spec import SandboxSpec
 
 
@@ -44,6 +45,32 @@ class BoxExit:
     out_of_memory_kills: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class BoxUsage:
+    """What a box takes now, by the kernel's own count; None where nothing counts it."""
+
+    memory_bytes: int | None = None
+    processes: int | None = None
+    cpu_seconds: float | None = None
+
+
+class Hold(StrEnum):
+    """By what a limit or a wall is kept."""
+
+    KERNEL = "kernel"  # it cannot be passed
+    WATCHED = "watched"  # it can be passed for a moment, then the box is ended
+    NONE = "none"  # nothing keeps it here
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """One line of a runtime's table: what it keeps, by what, and in plain words how."""
+
+    name: str
+    hold: Hold
+    how: str
+
+
 class Box(Protocol):
     """One box, held until `release()`. All methods from the loop's thread."""
 
@@ -64,6 +91,10 @@ class Box(Protocol):
 
     def release(self) -> None:
         """Let the command run."""
+        ...
+
+    async def measure(self) -> BoxUsage:
+        """Return what the box takes now; empty once it is over."""
         ...
 
     def ring(self) -> None:
@@ -95,8 +126,21 @@ class Runtime(Protocol):
         """`bubblewrap`, `docker`, ..."""
         ...
 
+    @property
+    def kernel(self) -> Kernel:
+        """Whose kernel its boxes run on."""
+        ...
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """Return what it keeps on this machine, and by what. Does not block."""
+        ...
+
     def check(self) -> None:
-        """Raise SandboxError, with what mends it, when this machine cannot run boxes. Blocks up to 2 s."""
+        """Raise SandboxError, with what mends it, when this machine cannot run boxes. Blocks up to 10 s."""
+        ...
+
+    async def list_boxes(self, install: str) -> list[BoxLabel]:
+        """Return the labels of the boxes of this install that are there now, an earlier host's too."""
         ...
 
     async def start(self, spec: SandboxSpec, label: BoxLabel) -> Box:

@@ -19,14 +19,15 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from nanoclaw.domain.group import Kernel
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup, create_cgroup, find_hierarchies, remove_orphans
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.launch import BLOB
-from nanoclaw.sandbox.netns import NetnsHelper
+from nanoclaw.sandbox.listeners import NetnsHelper
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, end_processes, mark_of
-from nanoclaw.sandbox.runtimes.base import BoxLabel
+from nanoclaw.sandbox.runtimes.base import BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.process import KILL_SECONDS, BoxPipes, ProcessBox
 from nanoclaw.sandbox.runtimes.seccomp import build_filter
 from nanoclaw.sandbox.spec import MIB, Limits, SandboxSpec
@@ -73,6 +74,11 @@ class BubblewrapRuntime:
         return "bubblewrap"
 
     @property
+    def kernel(self) -> Kernel:
+        """This machine's own."""
+        return Kernel.SHARED
+
+    @property
     def has_cgroups(self) -> bool:
         """Whether memory, process and CPU limits are kept by cgroups here."""
         return bool(self._hierarchies)
@@ -97,6 +103,26 @@ class BubblewrapRuntime:
             raise SandboxError("bubblewrap does not answer.", mend=INSTALL) from None
         if process.returncode != 0:
             raise _start_error(stderr.decode(errors="replace"))
+
+    def capabilities(self) -> tuple[Capability, ...]:
+        """Return what is kept here, and by what."""
+        counted = {name for hierarchy in self._hierarchies for name in hierarchy.controllers}
+        by_cgroup = {name: f"cgroup v{h.version}" for h in self._hierarchies for name in h.controllers}
+        memory = Hold.KERNEL if "memory" in counted else Hold.NONE
+        processes = by_cgroup.get("pids", "RLIMIT_NPROC, which counts every process of its uid")
+        return (
+            Capability("memory", memory, by_cgroup.get("memory", "no cgroup may be written here")),
+            Capability("processes", Hold.KERNEL, processes),
+            Capability("cpu", Hold.KERNEL if "cpu" in counted else Hold.NONE, by_cgroup.get("cpu", "no cgroup")),
+            Capability("open files", Hold.KERNEL, "RLIMIT_NOFILE"),
+            Capability("temporary files", Hold.KERNEL, "the size of /tmp"),
+            Capability("disk", Hold.WATCHED, "counted every few seconds; a box over it is ended"),
+        )
+
+    async def list_boxes(self, install: str) -> list[BoxLabel]:
+        """Return the boxes of this install that have a record here."""
+        records = await asyncio.to_thread(lambda: list(self._records.list_of(install)))
+        return [BoxLabel(record.session, record.fence, record.install) for record in records]
 
     async def start(self, spec: SandboxSpec, label: BoxLabel) -> ProcessBox:
         """Start a held box in about 20 ms; raises SandboxError, and then nothing of it is left."""

@@ -21,7 +21,7 @@ import msgspec
 from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup
-from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, ExitReason
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason
 from nanoclaw.sandbox.wire import plain
 
 CHUNK_BYTES = 4096
@@ -167,6 +167,10 @@ class ProcessBox:
                 os.write(self._block_fd, b"\n")
             os.close(self._block_fd)
             self._block_fd = None
+
+    async def measure(self) -> BoxUsage:
+        """Return what its cgroups count."""
+        return BoxUsage() if self._exit is not None else self._cgroup.measure()
 
     def ring(self) -> None:
         """Ring the runner's doorbell; a full pipe already holds bells enough."""

@@ -1,0 +1,68 @@
+"""What every box of this host is built from, put together: runtimes, interpreter, limits, watchdog.
+
+In: the means of the host and its gateway. Out: `BoxParts` (flow/start.py).
+Fails: OperatorError with what mends it, when no box can be started here at all.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from nanoclaw.children import SOURCE
+from nanoclaw.config import Config
+from nanoclaw.errors import OperatorError, SandboxError
+from nanoclaw.flow.means import Means
+from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.start import BoxParts
+from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
+from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
+from nanoclaw.sandbox.runtimes.registry import Runtimes
+from nanoclaw.sandbox.spec import Limits
+from nanoclaw.sandbox.watchdog import DiskWatchdog
+
+BUILT_IN = "bubblewrap"
+
+
+def find_agent_binary(config: Config) -> Path | None:
+    """Return the Claude CLI of the `claude-agent-sdk` wheel, else the one on PATH."""
+    for folder in sys.path:
+        bundled = Path(folder) / "claude_agent_sdk" / "_bundled" / "claude"
+        if bundled.is_file():
+            return bundled
+    found = shutil.which("claude", path=config.search_path)
+    return Path(found) if found else None
+
+
+def make_runtimes(config: Config, interpreter: Interpreter) -> Runtimes:
+    """Return the runtimes there are, none of them tried. From the loop's thread."""
+    records = config.paths.data / "boxes"
+    return Runtimes({BUILT_IN: lambda _: BubblewrapRuntime(records, interpreter)}, config.settings.runtime)
+
+
+async def find_sandbox(means: Means) -> tuple[Runtimes, Interpreter]:
+    """Return what starts boxes here; the one that boxes get by default was tried. Raises OperatorError."""
+    try:
+        interpreter = find_interpreter()
+        runtimes = make_runtimes(means.config, interpreter)
+        await means.blocking(runtimes.get(means.config.settings.runtime or BUILT_IN).check)
+    except SandboxError as error:
+        raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
+    return runtimes, interpreter
+
+
+def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:
+    """Put together what boxes are built from."""
+    config, log = means.config, means.log
+    return BoxParts(
+        runtimes=runtimes,
+        gateway=gateway,
+        interpreter=interpreter,
+        agent_binary=find_agent_binary(config),
+        source=SOURCE,
+        limits=Limits(),
+        watchdog=DiskWatchdog(means.clock, log),
+        outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
+    )

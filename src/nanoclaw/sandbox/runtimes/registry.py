@@ -1,0 +1,75 @@
+"""The runtimes of this host by name, and which one a group's boxes get.
+
+In: how each runtime is made (`factories`); a group's config. Out: a Runtime that was checked, once.
+A name is `bubblewrap`, `docker`, `apple`, or an engine with one of its OCI runtimes: `docker:runsc`.
+Never: a weaker wall than a group requires; another runtime in place of one that does not work here.
+Fails: SandboxError with what mends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+from nanoclaw.domain.group import GroupConfig, Kernel
+from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.runtimes.base import Runtime
+
+Factory = Callable[[str], Runtime]  # given what stands behind the colon of the name, '' without
+
+
+class Runtimes:
+    """Makes runtimes when they are first wanted, from the loop's thread, and keeps them until `close`."""
+
+    def __init__(self, factories: Mapping[str, Factory], override: str = "") -> None:
+        self._factories = factories
+        self._override = override
+        self._made: dict[str, Runtime] = {}
+        self._checked: set[str] = set()
+        self._checking = asyncio.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kinds there are."""
+        return tuple(self._factories)
+
+    def name_for(self, config: GroupConfig) -> str:
+        """Return the name of the runtime a group's boxes get."""
+        return self._override or config.runtime
+
+    def get(self, name: str) -> Runtime:
+        """Return a runtime, unchecked. Raises SandboxError for a name nobody knows."""
+        if name not in self._made:
+            kind, _, detail = name.partition(":")
+            if kind not in self._factories:
+                raise SandboxError(f"There is no runtime {name!r}. There is: {', '.join(self.names)}.")
+            self._made[name] = self._factories[kind](detail)
+        return self._made[name]
+
+    async def choose(self, config: GroupConfig) -> Runtime:
+        """Return the runtime of a group, known to work here. Raises SandboxError, also when it is too weak."""
+        name = self.name_for(config)
+        runtime = self.get(name)
+        if config.require_kernel is Kernel.SEPARATE and runtime.kernel is not Kernel.SEPARATE:
+            raise SandboxError(
+                f"This assistant requires a kernel of its own, and {name} shares this machine's.",
+                mend="Choose docker:runsc (gVisor): ncl groups config update GROUP --runtime docker:runsc",
+            )
+        async with self._checking:
+            if name not in self._checked:
+                await asyncio.to_thread(runtime.check)
+                self._checked.add(name)
+        return runtime
+
+    def __iter__(self) -> Iterator[Runtime]:
+        """Every runtime that was made."""
+        return iter(list(self._made.values()))
+
+    async def end_orphans(self, install: str) -> int:
+        """End boxes of this install that outlived their host, in every runtime made so far; return how many."""
+        return sum([await runtime.end_orphans(install) for runtime in self])
+
+    async def close(self) -> None:
+        """Kill what still runs and give back what the runtimes hold."""
+        for runtime in self:
+            await runtime.close()
