@@ -321,6 +321,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         wake.hint,
         runs.answer,
         runs.refresh,
+        runs.renew,
         runs.end_now,
         store.request_scrub,
         lambda group: supervisor.spawn(asked.groups.scaffold_soon(group), f"scaffold {group}"),

@@ -212,6 +212,7 @@ class World:
             self.wake.hint,
             runs.answer,
             runs.refresh,
+            runs.renew,
             runs.end_now,
             self.store.request_scrub,
             lambda group: self.spawn(self.groups.scaffold_soon(group), f"scaffold {group}"),

@@ -40,6 +40,7 @@ class Aftermath:
     answers: list[AnswerTo] = field(default_factory=list[AnswerTo])
     groups: dict[str, None] = field(default_factory=dict[str, None])  # destinations of these agent groups changed
     made: dict[str, None] = field(default_factory=dict[str, None])  # agent groups that need their workspace
+    renew: dict[str, None] = field(default_factory=dict[str, None])  # agent groups whose boxes are set up anew
     end: dict[SessionId, RunEnd] = field(default_factory=dict[SessionId, RunEnd])  # live runs to end now
     gateway: list[control.HoldMessage] = field(default_factory=list[control.HoldMessage])  # it is told again at a start
     reach: bool = False  # a card has found no chat yet
@@ -53,6 +54,7 @@ class Aftermath:
         self.answers += other.answers
         self.groups |= other.groups
         self.made |= other.made
+        self.renew |= other.renew
         self.end |= other.end
         self.gateway += other.gateway
         self.reach = self.reach or other.reach
@@ -68,6 +70,7 @@ class Carrier:
     wake: Callable[[SessionId], None]
     answer: Callable[[AnswerTo], None]
     refresh: Callable[[str], None]
+    renew: Callable[[str], None]
     end: Callable[[SessionId, RunEnd], None]
     scrub: Callable[[], None]
     scaffold: Callable[[str], None]
@@ -76,6 +79,8 @@ class Carrier:
 
     def carry(self, after: Aftermath) -> None:
         """Give every hint. Never blocks."""
+        for group in after.renew:  # before a row for the new box can be fed to the old one
+            self.renew(group)
         for session, why in after.end.items():
             self.end(session, why)
         for lane in after.lanes:

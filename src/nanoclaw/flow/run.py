@@ -32,6 +32,7 @@ from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 
 BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)
 FULL_SECONDS = 1.0  # between two tries to write on a full disk what must be written
+RENEW_GRACE_SECONDS = 3.0
 RUNNER_FAILED = 3  # the runner's exit code when its provider failed and it has said so in its acks
 
 
@@ -146,6 +147,13 @@ class RunKeeper:
         for run in self._live:
             if run.group.id == group and run.ending is None:
                 self._means.spawn(self._refresh(run), f"refresh {run.session}")
+
+    def renew(self, group: str) -> None:
+        """End the live runs of an agent group that is set up anew, each when it has answered what it holds."""
+        for run in self._live:
+            if run.group.id == group and run.ending is None:
+                run.outdated = True
+                self._end_outdated(run)
 
     async def recover(self) -> None:
         """After a start of the host: end the runs of the host before, whose boxes are gone."""
@@ -269,8 +277,13 @@ class RunKeeper:
                 self._gateway.close_turn(run.session, run.fence)
                 if run.chat:
                     self._typing(run.chat, False)
+                self._end_outdated(run)
                 self.wake(run.session)  # what waited because the box held as much as it may
             more = done.more_work
+
+    def _end_outdated(self, run: LiveRun) -> None:
+        if run.outdated and run.claimed == 0 and run.ending is None:
+            self._means.spawn(self.stop(run, RunEnd.IDLE, RENEW_GRACE_SECONDS), f"renew {run.session}")
 
     def _look(self, run: LiveRun) -> None:
         try:

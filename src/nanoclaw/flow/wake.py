@@ -74,7 +74,7 @@ class Wake:
         run = self._live.find(session)
         if run is None:
             await self._runs.start(session)
-        elif run.ending is None and run.claimed < MOST_HELD:
+        elif run.ending is None and not run.outdated and run.claimed < MOST_HELD:
             await self._feed(run)
 
     async def _feed(self, run: LiveRun) -> None:
