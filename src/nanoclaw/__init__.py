@@ -16,6 +16,7 @@ nouns and pure rules
   domain/people.py                    Who people are and what they may do
   domain/names.py                     What an agent may be called, and which folder it gets
   domain/group.py                     How an agent group's sandbox and agent are set up: one value
+  domain/limits.py                    What one box may use, what a group may have instead, how sizes are written
   domain/card.py                      A question with options: buttons where a platform has them, numbers where not
   domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
   domain/verdict.py                   What a gate answers: never a bool, so that a missing answer can never mean yes
@@ -243,6 +244,7 @@ for operators
   admin/resources/lists.py            Every `list` and `get`
   admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
   admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
+  admin/resources/group_limits.py     The limits of its sandboxes: read and shown
   admin/resources/chats.py            `ncl messaging-groups`: chats made known, changed, forgotten
   admin/resources/wirings.py          `ncl wirings`: which chat wakes which assistant, and when
   admin/resources/destinations.py     `ncl destinations`: where assistants may send

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nanoclaw.children import SOURCE
 from nanoclaw.config import Config
+from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
@@ -20,7 +21,6 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
-from nanoclaw.sandbox.spec import Limits
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 
 BUILT_IN = "bubblewrap"
@@ -62,7 +62,7 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         interpreter=interpreter,
         agent_binary=find_agent_binary(config),
         source=SOURCE,
-        limits=Limits(),
+        limits=Limits(turn_seconds=config.settings.turn_seconds),
         watchdog=DiskWatchdog(means.clock, log),
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
     )

@@ -33,14 +33,14 @@ def test_an_idle_run_is_ended_when_unused_for_long_and_one_at_work_is_not() -> N
 
 
 def test_a_run_that_works_a_minute_longer_than_a_turn_may_take_is_ended_though_it_shows_signs_of_life() -> None:
-    assert decide_sweep(view(1, 3660, 0), 3660, Settings(turn_seconds=3600.0)) is None
-    assert decide_sweep(view(1, 3661, 0), 3661, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
+    assert decide_sweep(view(1, 3660, 0), 3660, Settings()) is None
+    assert decide_sweep(view(1, 3661, 0), 3661, Settings()) is RunEnd.STUCK
 
 
 def test_a_run_that_writes_and_writes_but_ends_no_row_is_ended_too() -> None:
     busy = RunView(1, alive_at=10_861, used_at=10_861, finished_at=0)
-    assert decide_sweep(busy, 10_860, Settings(turn_seconds=3600.0)) is None
-    assert decide_sweep(busy, 10_861, Settings(turn_seconds=3600.0)) is RunEnd.STUCK
+    assert decide_sweep(busy, 10_860, Settings()) is None
+    assert decide_sweep(busy, 10_861, Settings()) is RunEnd.STUCK
     assert decide_sweep(RunView(0, 10_861, 10_861, 0), 10_861, Settings()) is None
 
 

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from nanoclaw.domain.limits import Limits
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.sandbox.mailbox import Mailbox
 from nanoclaw.sandbox.runtimes.base import Box
@@ -35,6 +36,7 @@ class LiveRun:
     used_at: float
     claimed: int  # rows the box has to answer; 0: idle
     finished_at: float  # when it last finished one, or got the first it holds
+    limits: Limits = Limits()  # noqa: RUF009  it is frozen
     destinations: frozenset[str] = frozenset()  # the names it was told
     busy_since: float | None = None  # since when the box holds a lock on outbound.db
     seen_version: tuple[int, int] = (0, 0)  # mtime and size of outbound.db at the last look

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from nanoclaw.contract.message import RunSettings, to_json
 from nanoclaw.domain.group import GroupConfig
+from nanoclaw.domain.limits import Limits, decide_limits
 from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.aftermath import Aftermath
@@ -32,7 +33,7 @@ from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
 from nanoclaw.sandbox.runtimes.registry import Runtimes
-from nanoclaw.sandbox.spec import BoxInputs, Limits, build_spec
+from nanoclaw.sandbox.spec import BoxInputs, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
@@ -86,10 +87,11 @@ class Starter:
     async def start(self, plan: StartPlan) -> LiveRun:
         """Build the mailbox and the box of a plan. Raises SandboxError or OSError; then no box is left."""
         means, parts = self._means, self._parts
+        limits = decide_limits(parts.limits, plan.config.limits)
         runtime = await parts.runtimes.choose(plan.config)
         mailbox, places = await means.blocking(self._prepare, plan)
         means.reached("wake.projected")
-        spec = build_spec(self._box_inputs(plan.group, mailbox, places, recover=False))
+        spec = build_spec(self._box_inputs((plan.group, limits), mailbox, places, recover=False))
         box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         try:
             await self._open_gateway(plan, box)
@@ -98,7 +100,7 @@ class Starter:
             box.kill()
             await box.wait()
             raise
-        parts.watchdog.watch(box, (places.workspace, places.home, mailbox.outbox), parts.limits.disk_bytes)
+        parts.watchdog.watch(box, (places.workspace, places.home, mailbox.outbox), limits.disk_bytes)
         now = means.clock.monotonic()
         means.reached("wake.released")
         return LiveRun(
@@ -114,6 +116,7 @@ class Starter:
             used_at=now,
             claimed=plan.claimed.triggers,
             finished_at=now,
+            limits=limits,
             destinations=frozenset(place.name for place in plan.destinations),
         )
 
@@ -125,7 +128,7 @@ class Starter:
         """Let SQLite roll a hot journal back in a throw-away box over the same two files. Raises SandboxError."""
         config = await self._means.store.read(lambda connection: self._means.tables.groups.config(connection, group.id))
         runtime = await self._parts.runtimes.choose(config)
-        inputs = self._box_inputs(group, mailbox, places, recover=True)
+        inputs = self._box_inputs((group, self._parts.limits), mailbox, places, recover=True)
         box = await runtime.start(build_spec(inputs), label)
         box.release()
         await box.stop(10.0)
@@ -173,6 +176,7 @@ class Starter:
 
     def _settings(self, plan: StartPlan) -> RunSettings:
         settings, last = self._means.config.settings, plan.session.last_seq
+        limits = decide_limits(self._parts.limits, plan.config.limits)
         return RunSettings(
             provider=settings.provider or plan.group.provider,
             assistant=plan.group.name,
@@ -186,14 +190,16 @@ class Starter:
             model=settings.model or plan.group.model,
             effort=plan.group.effort,
             ncl=plan.group.cli_scope != "disabled",
-            process_limit=self._parts.limits.processes,
+            process_limit=limits.processes,
             idle_seconds=settings.hang_seconds,
             tool_seconds=settings.tool_seconds,
-            turn_seconds=settings.turn_seconds,
+            turn_seconds=limits.turn_seconds,
         )
 
-    def _box_inputs(self, group: AgentGroup, mailbox: Mailbox, places: Places, *, recover: bool) -> BoxInputs:
-        config, parts = self._means.config, self._parts
+    def _box_inputs(
+        self, whose: tuple[AgentGroup, Limits], mailbox: Mailbox, places: Places, *, recover: bool
+    ) -> BoxInputs:
+        config, parts, (group, limits) = self._means.config, self._parts, whose
         return BoxInputs(
             in_directory=mailbox.in_directory,
             outbound_db=mailbox.outbound_db,
@@ -207,6 +213,6 @@ class Starter:
             agent_binary=parts.agent_binary,
             timezone=config.timezone,
             host_uid=config.box_uid(group.number) if config.is_root else None,
-            limits=parts.limits,
+            limits=limits,
             recover=recover,
         )

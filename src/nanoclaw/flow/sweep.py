@@ -43,6 +43,7 @@ class RunView:
     alive_at: float
     used_at: float
     finished_at: float
+    turn_seconds: float = 3600.0  # what its group's turns may take
 
 
 def decide_sweep(run: RunView, now: float, settings: Settings) -> RunEnd | None:
@@ -51,9 +52,9 @@ def decide_sweep(run: RunView, now: float, settings: Settings) -> RunEnd | None:
         return RunEnd.LEASE
     if run.claimed == 0 and now - run.used_at > settings.idle_seconds:
         return RunEnd.IDLE
-    if run.claimed and now - run.used_at > settings.turn_seconds + TURN_MARGIN_SECONDS:
+    if run.claimed and now - run.used_at > run.turn_seconds + TURN_MARGIN_SECONDS:
         return RunEnd.STUCK
-    if run.claimed and now - run.finished_at > MOST_TURNS * settings.turn_seconds + TURN_MARGIN_SECONDS:
+    if run.claimed and now - run.finished_at > MOST_TURNS * run.turn_seconds + TURN_MARGIN_SECONDS:
         return RunEnd.STUCK  # an agent that has taken its runner over can write for ever
     return None
 
@@ -165,7 +166,7 @@ def read_free_memory_mb(meminfo: Path = MEMINFO) -> int | None:
 
 
 def _view(run: LiveRun) -> RunView:
-    return RunView(run.claimed, run.alive_at, run.used_at, run.finished_at)
+    return RunView(run.claimed, run.alive_at, run.used_at, run.finished_at, run.limits.turn_seconds)
 
 
 def _has_news(run: LiveRun) -> bool:

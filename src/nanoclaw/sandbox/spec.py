@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanoclaw.contract.mailbox import IN_DIRECTORY, JOURNAL, OUT_DIRECTORY, OUTBOUND, OUTBOX
+from nanoclaw.domain.limits import GIB as GIB  # who builds boxes finds them here
+from nanoclaw.domain.limits import MIB as MIB
+from nanoclaw.domain.limits import Limits as Limits
 from nanoclaw.sandbox.interpreter import PYTHON, Interpreter
 from nanoclaw.sandbox.surroundings import BUNDLES, GATEWAY_PORT, HOME, HOSTS, RUNNER, environment, etc_files
 
-MIB = 1024 * 1024
-GIB = 1024 * MIB
 WORKSPACE = "/workspace"
 AGENT = "/opt/agent/claude"
 INSTRUCTIONS = "/etc/claude-code"
@@ -33,19 +34,6 @@ class Mount:
     target: str
     writable: bool = False
     descriptor: int | None = None  # O_PATH, kept open by whoever checked it: this very thing is mounted, not the path
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one box may use. `disk_bytes` counts workspace, home and outbox together (watchdog.py)."""
-
-    memory_bytes: int = 2 * GIB
-    processes: int = 512
-    open_files: int = 4096
-    file_bytes: int = 2 * GIB
-    tmp_bytes: int = 256 * MIB
-    cpu_cores: float = 2.0
-    disk_bytes: int = 5 * GIB
 
 
 @dataclass(frozen=True, slots=True)

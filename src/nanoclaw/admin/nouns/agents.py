@@ -23,6 +23,15 @@ CONFIG = (
     INSTRUCTIONS,
     Value("runtime", "What builds its sandbox; only `bubblewrap` so far."),
 )
+LIMITS = (
+    Value("memory", "Memory, e.g. 4G; `default` takes a limit back."),
+    Value("pids", "Processes at once."),
+    Value("cpus", "CPU cores, e.g. 1.5."),
+    Value("disk", "Its files: workspace and homes together, e.g. 10G."),
+    Value("open-files", "Open files of a process."),
+    Value("tmp", "The size of /tmp, e.g. 512M."),
+    Value("turn-minutes", "How long it may work on one message."),
+)
 MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
 SKILL = Value("skill", "The skill's name.", required=True, repeated=True)
 
@@ -70,7 +79,7 @@ GROUPS = Noun(
             "Change how it is set up; its sandboxes have it from their next start.",
             Access.WRITE,
             GROUP,
-            CONFIG,
+            (*CONFIG, *LIMITS),
             single=True,
         ),
         Verb(

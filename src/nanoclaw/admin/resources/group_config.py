@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from nanoclaw.admin.call import Call
+from nanoclaw.admin.resources.group_limits import change_limits, names_limits, show_limits
 from nanoclaw.admin.resources.lists import Action, replace_note
 from nanoclaw.admin.resources.parts import Parts, one_row
 from nanoclaw.admin.table import Table
@@ -66,6 +67,7 @@ class GroupConfigResource:
             cli_scope=config.cli_scope.value,
             skills="all" if config.skills is None else ", ".join(config.skills),
             mounts=", ".join(_mount(mount) for mount in config.additional_mounts),
+            **show_limits(config.limits),
             instructions=config.instructions,
         )
 
@@ -88,6 +90,7 @@ class GroupConfigResource:
                 effort=_chosen(call.text("effort"), config.effort),
                 runtime=call.text("runtime") or config.runtime,
                 cli_scope=CliScope(call.text("cli-scope") or config.cli_scope),
+                limits=change_limits(call, config.limits),
                 instructions=call.text("instructions") if call.has("instructions") else config.instructions,
             )
 
@@ -153,6 +156,8 @@ class GroupConfigResource:
         groups = self._parts.tables.groups
         groups.configure(connection, group.id, change(groups.config(connection, group.id)), call.now)
         after.groups[group.id] = None
+        if names_limits(call):
+            after.renew[group.id] = None
         self._parts.note(connection, call, "group.configured", group.id, what)
         return replace_note(self.get(connection, call, after), NEXT_START.format(folder=group.folder))
 
