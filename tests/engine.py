@@ -29,7 +29,7 @@ PACKAGES = ("ca-certificates", "curl", "git", "iproute2", "jq", "nodejs", "procp
 IMAGE = "nanoclaw-test-base:1"
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
-CACHE = Path("/var/tmp") / f"nanoclaw-tests-{os.geteuid()}"  # noqa: S108 - made 0700, and ours is checked
+CACHE = Path("/var/tmp") / f"nanoclaw-tests-{os.geteuid()}"
 RUNSC_OPTIONS = ["--network=none", "--platform=ptrace", "--host-uds=open"]
 
 
@@ -74,7 +74,11 @@ class Engine:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(lambda: self.process is None or self.process.poll() is not None or self.answers(), "an engine", 60)
+        wait_until(
+            lambda: self.process is None or self.process.poll() is not None or self.answers(),
+            "an engine",
+            START_SECONDS,
+        )
         if self.process.poll() is not None:
             raise AssertionError(f"dockerd did not start:\n{self.log[-2000:]}")
         return self
@@ -200,7 +204,7 @@ def new_engine() -> Iterator[Engine]:
     """Yield a running engine with the base image, for a test that breaks it; afterwards nothing is left of it."""
     if reason := missing_for_engine():
         pytest.skip(reason)
-    made = Engine(Path(tempfile.mkdtemp(prefix="nc-engine-", dir="/var/tmp")))  # noqa: S108 - 0700, by mkdtemp
+    made = Engine(Path(tempfile.mkdtemp(prefix="nc-engine-", dir="/var/tmp")))
     try:
         made.start().import_image()
         yield made
