@@ -17,6 +17,7 @@ nouns and pure rules
   domain/names.py                     What an agent may be called, and which folder it gets
   domain/group.py                     How an agent group's sandbox and agent are set up: one value
   domain/limits.py                    What one box may use, what a group may have instead, how sizes are written
+  domain/packages.py                  What may be asked to be installed for a group, and how two sets become one
   domain/card.py                      A question with options: buttons where a platform has them, numbers where not
   domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
   domain/verdict.py                   What a gate answers: never a bool, so that a missing answer can never mean yes
@@ -43,6 +44,7 @@ the central store
   store/outbox.py                     Deliveries, in order per session and address, until sent or given up
   store/refusals.py                   Who was refused where and why, counted; never their words
   store/query.py                      What a person asks of the store's file in SQL: it can only read
+  store/builds.py                     Package builds: what was asked to be installed for a group, and what came of it
   store/listings.py                   What `ncl` lists, shows and finds, over every table; writes nothing
   store/audit.py                      What the host decided, chained by hash so that an edit shows
 
@@ -82,6 +84,7 @@ the data path, in the order of a message
   flow/access.py                      What an agent would like to reach becomes a rule of the gateway after a yes
   flow/egress.py                      A call the gateway holds is put to people; the gateway hears their answer
   flow/gateway_news.py                What the gateway says of held calls and new rules is taken into the store
+  flow/builds.py                      Packages that a person has approved are built for a group, then swapped in
   flow/pairing.py                     Whoever writes a code in a direct chat is from then on the user it was made for
   flow/asking.py                      The one door to everything that is asked of people, and to their answers
   flow/end.py                         A run that is over is drained, settled and removed
@@ -109,6 +112,7 @@ the wall
   sandbox/allowance.py                How much a run may say before it is ended for flooding
   sandbox/watchdog.py                 The disk limit of boxes: what bubblewrap cannot bound
   sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
+  sandbox/packages.py                 What builds a group's packages: the protocol, and what is to be built
   sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
   sandbox/runtimes/bubblewrap.py      The embedded runtime: bubblewrap as an unprivileged uid, no daemon

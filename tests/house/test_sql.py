@@ -52,6 +52,7 @@ DRAWN: dict[str, type[StrEnum]] = {
     "run": RunState,
     "approval": ApprovalState,
     "outcome": Outcome,
+    "package build": BuildState,
 }
 
 

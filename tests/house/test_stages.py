@@ -6,7 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
-from nanoclaw.testing.crashpoints import HOST_CRASH_POINTS, PURGE_CRASH_POINTS
+from nanoclaw.testing.crashpoints import BUILD_CRASH_POINTS, HOST_CRASH_POINTS, PURGE_CRASH_POINTS
 from tests.house.source import Module, dotted, hold, planted, product
 
 PARTS = ("In", "Out", "Writes", "Never", "Fails")
@@ -46,6 +46,6 @@ def test_crash_points_are_found_where_they_are_reached() -> None:
 
 def test_every_crash_point_is_named_once_and_reached() -> None:
     reached = set[str]().union(*(reached_points(module) for module in product()))
-    named = (*HOST_CRASH_POINTS, *PURGE_CRASH_POINTS)
+    named = (*HOST_CRASH_POINTS, *PURGE_CRASH_POINTS, *BUILD_CRASH_POINTS)
     assert reached == set(named)
     assert len(set(named)) == len(named)

@@ -44,6 +44,7 @@ class Aftermath:
     end: dict[SessionId, RunEnd] = field(default_factory=dict[SessionId, RunEnd])  # live runs to end now
     gateway: list[control.HoldMessage] = field(default_factory=list[control.HoldMessage])  # it is told again at a start
     reach: bool = False  # a card has found no chat yet
+    build: bool = False  # packages are to be built
     scrub: bool = False  # held words were removed: their traces in the store's files go too
 
     def add(self, other: Aftermath) -> None:
@@ -59,6 +60,7 @@ class Aftermath:
         self.gateway += other.gateway
         self.reach = self.reach or other.reach
         self.scrub = self.scrub or other.scrub
+        self.build = self.build or other.build
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Carrier:
     scaffold: Callable[[str], None]
     reach: Callable[[], None]
     tell_gateway: Callable[[control.HoldMessage], None]
+    build: Callable[[], None] = lambda: None
 
     def carry(self, after: Aftermath) -> None:
         """Give every hint. Never blocks."""
@@ -97,7 +100,6 @@ class Carrier:
             self.scaffold(group)
         for session in after.wake:
             self.wake(session)
-        if after.reach:
-            self.reach()
-        if after.scrub:
-            self.scrub()
+        for is_wanted, hint in ((after.reach, self.reach), (after.build, self.build), (after.scrub, self.scrub)):
+            if is_wanted:
+                hint()

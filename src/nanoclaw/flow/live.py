@@ -38,6 +38,7 @@ class LiveRun:
     finished_at: float  # when it last finished one, or got the first it holds
     limits: Limits = Limits()  # noqa: RUF009  it is frozen
     destinations: frozenset[str] = frozenset()  # the names it was told
+    packages_set: str = ""  # what it has of its group's packages
     busy_since: float | None = None  # since when the box holds a lock on outbound.db
     seen_version: tuple[int, int] = (0, 0)  # mtime and size of outbound.db at the last look
     outdated: bool = False  # its group is set up anew: it gets no more rows, and ends when it has answered those it has

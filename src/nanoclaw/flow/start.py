@@ -118,6 +118,7 @@ class Starter:
             finished_at=now,
             limits=limits,
             destinations=frozenset(place.name for place in plan.destinations),
+            packages_set=plan.config.packages_set,
         )
 
     def forget(self, box: Box) -> None:

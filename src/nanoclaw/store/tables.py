@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nanoclaw.store.approvals import Approvals
 from nanoclaw.store.audit import Audit
+from nanoclaw.store.builds import Builds
 from nanoclaw.store.chats import Chats
 from nanoclaw.store.groups import Groups
 from nanoclaw.store.inbound import Inbound
@@ -33,6 +34,7 @@ class Tables:
     audit: Audit
     approvals: Approvals
     pairing: Pairing
+    builds: Builds
     listings: Listings
 
 
@@ -50,5 +52,6 @@ def build_tables(new_id: NewId) -> Tables:
         audit=Audit(),
         approvals=Approvals(new_id),
         pairing=Pairing(new_id),
+        builds=Builds(new_id),
         listings=Listings(),
     )

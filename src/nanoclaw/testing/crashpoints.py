@@ -22,3 +22,6 @@ HOST_CRASH_POINTS = (
 
 # Steps of erasing an agent group, which no message passes.
 PURGE_CRASH_POINTS = ("purge.begun", "purge.batch", "purge.folders_removed")
+
+# A set of packages was built and verified, and is not in use yet.
+BUILD_CRASH_POINTS = ("build.made",)
