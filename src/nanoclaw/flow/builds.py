@@ -133,7 +133,7 @@ class Builds:
             try:
                 await self._choose(config).remove_unused(group.id, frozenset(used - {""}))
             except (OSError, SandboxError) as error:
-                self._means.log.warning("packages.left", group=group.id, error=str(error))
+                self._means.log.warning("packages.kept", group=group.id, error=str(error))
 
     def _facts(self, connection: sqlite3.Connection, group: str) -> tuple[GroupConfig, int | None]:
         tables = self._means.tables
@@ -160,12 +160,12 @@ class Builds:
     async def _work(self, ready: _Ready, done: asyncio.Event) -> None:
         build, job, log = ready.build, ready.job, self._means.log
         self._working = asyncio.current_task()
-        log.info("packages.building", build=build.id, group=build.agent_group)
+        log.info("packages.build_started", build=build.id, group=build.agent_group)
         try:
             built = await self._choose(job.config).build(job) if count(job.packages) else BuiltSet("")
         except (SandboxError, OSError) as error:
             mend = error.mend if isinstance(error, SandboxError) else ""
-            log.warning("packages.failed", build=build.id, error=str(error))
+            log.warning("packages.build_failed", build=build.id, error=str(error))
             await self._end(ready, None, f"{error} {mend}".strip())
         else:
             self._means.reached("build.made")
