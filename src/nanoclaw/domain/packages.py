@@ -20,7 +20,7 @@ MOST_OF_MANAGER = 60
 SHOWN_CHARACTERS = 60
 
 
-class Manager(StrEnum):
+class Source(StrEnum):
     """Who installs it."""
 
     APT = "apt"
@@ -30,20 +30,20 @@ class Manager(StrEnum):
 
 WORDS = {
     # A last `-` would mean "remove" to apt-get, a last `+` "install": g++ is the one name that needs it, doubled.
-    Manager.APT: re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9.-]|\+)*(?:[a-z0-9]|\+\+))(?:=[0-9][A-Za-z0-9.+~:-]*)?"),
-    Manager.NPM: re.compile(
+    Source.APT: re.compile(r"(?P<name>[a-z0-9](?:[a-z0-9.-]|\+)*(?:[a-z0-9]|\+\+))(?:=[0-9][A-Za-z0-9.+~:-]*)?"),
+    Source.NPM: re.compile(
         r"(?P<name>(?:@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*)(?:@[A-Za-z0-9][A-Za-z0-9.+-]*)?"
     ),
-    Manager.PIP: re.compile(
+    Source.PIP: re.compile(
         r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)"
         r"(?:\[[A-Za-z0-9][A-Za-z0-9._-]*(?:,[A-Za-z0-9][A-Za-z0-9._-]*)*\])?"
         r"(?:==[A-Za-z0-9][A-Za-z0-9.!+_-]*)?"
     ),
 }
 FORMS = {
-    Manager.APT: "a name as `jq`, or `jq=1.6-2.1`",
-    Manager.NPM: "a name as `left-pad` or `@scope/name`, or `left-pad@1.3.0`",
-    Manager.PIP: "a name as `requests` or `requests[socks]`, or `requests==2.32.0`",
+    Source.APT: "a name as `jq`, or `jq=1.6-2.1`",
+    Source.NPM: "a name as `left-pad` or `@scope/name`, or `left-pad@1.3.0`",
+    Source.PIP: "a name as `requests` or `requests[socks]`, or `requests==2.32.0`",
 }
 
 
@@ -58,7 +58,7 @@ def parse_packages(
     apt: Iterable[str] = (), npm: Iterable[str] = (), pip: Iterable[str] = (), *, may_be_empty: bool = False
 ) -> Packages:
     """Return names from outside, each once. Raises Refused with a plain sentence that names the first bad one."""
-    found = Packages(_parse(Manager.APT, apt), _parse(Manager.NPM, npm), _parse(Manager.PIP, pip))
+    found = Packages(_parse(Source.APT, apt), _parse(Source.NPM, npm), _parse(Source.PIP, pip))
     if not (may_be_empty or count(found)):
         raise Refused("No package was named.")
     return found
@@ -67,13 +67,13 @@ def parse_packages(
 def merge(have: Packages, change: PackageChange) -> Packages:
     """Return the whole set after a change: one version of each name, the newest asked for. Raises Refused."""
     parts: list[tuple[str, ...]] = []
-    for manager in Manager:
-        kept = {name_of(manager, word): word for word in words_of(have, manager)}
-        for word in words_of(change.remove, manager):
-            kept.pop(name_of(manager, word), None)
-        kept |= {name_of(manager, word): word for word in words_of(change.add, manager)}
+    for source in Source:
+        kept = {name_of(source, word): word for word in words_of(have, source)}
+        for word in words_of(change.remove, source):
+            kept.pop(name_of(source, word), None)
+        kept |= {name_of(source, word): word for word in words_of(change.add, source)}
         if len(kept) > MOST_OF_MANAGER:
-            raise Refused(f"At most {MOST_OF_MANAGER} {manager} packages can be installed for one assistant.")
+            raise Refused(f"At most {MOST_OF_MANAGER} {source} packages can be installed for one assistant.")
         parts.append(tuple(sorted(kept.values())))
     return Packages(*parts)
 
@@ -82,17 +82,15 @@ def missing_of(have: Packages, wanted: Packages) -> list[str]:
     """Return the words of `wanted` whose names are not in `have`."""
     return [
         word
-        for manager in Manager
-        for word in words_of(wanted, manager)
-        if name_of(manager, word) not in {name_of(manager, known) for known in words_of(have, manager)}
+        for source in Source
+        for word in words_of(wanted, source)
+        if name_of(source, word) not in {name_of(source, known) for known in words_of(have, source)}
     ]
 
 
 def describe(packages: Packages) -> str:
     """Return a set in words: `apt: jq, ripgrep; pip: requests`; `nothing` when it is empty."""
-    parts = [
-        f"{manager}: {', '.join(words_of(packages, manager))}" for manager in Manager if words_of(packages, manager)
-    ]
+    parts = [f"{source}: {', '.join(words_of(packages, source))}" for source in Source if words_of(packages, source)]
     return "; ".join(parts) or "nothing"
 
 
@@ -106,34 +104,34 @@ def describe_change(change: PackageChange) -> str:
 
 def count(packages: Packages) -> int:
     """Return how many packages a set names."""
-    return sum(len(words_of(packages, manager)) for manager in Manager)
+    return sum(len(words_of(packages, source)) for source in Source)
 
 
-def words_of(packages: Packages, manager: Manager) -> tuple[str, ...]:
+def words_of(packages: Packages, source: Source) -> tuple[str, ...]:
     """Return what one package manager is to install."""
-    match manager:
-        case Manager.APT:
+    match source:
+        case Source.APT:
             return packages.apt
-        case Manager.NPM:
+        case Source.NPM:
             return packages.npm
-        case Manager.PIP:
+        case Source.PIP:
             return packages.pip
 
 
-def name_of(manager: Manager, word: str) -> str:
+def name_of(source: Source, word: str) -> str:
     """Return the name in a checked word, as the package manager compares names."""
-    found = WORDS[manager].fullmatch(word)
+    found = WORDS[source].fullmatch(word)
     name = found["name"] if found else word
-    return re.sub(r"[-_.]+", "-", name).lower() if manager is Manager.PIP else name
+    return re.sub(r"[-_.]+", "-", name).lower() if source is Source.PIP else name
 
 
-def _parse(manager: Manager, words: Iterable[str]) -> tuple[str, ...]:
+def _parse(source: Source, words: Iterable[str]) -> tuple[str, ...]:
     taken: dict[str, str] = {}
     for word in words:
-        if len(word) > MOST_CHARACTERS or not WORDS[manager].fullmatch(word):
+        if len(word) > MOST_CHARACTERS or not WORDS[source].fullmatch(word):
             shown = repr(word if len(word) <= SHOWN_CHARACTERS else f"{word[:SHOWN_CHARACTERS]}...")
-            raise Refused(f"{shown} is not what {manager} calls a package. Write {FORMS[manager]}, and nothing else.")
-        taken[name_of(manager, word)] = word
+            raise Refused(f"{shown} is not what {source} calls a package. Write {FORMS[source]}, and nothing else.")
+        taken[name_of(source, word)] = word
         if len(taken) > MOST_OF_MANAGER:
-            raise Refused(f"At most {MOST_OF_MANAGER} {manager} packages can be named at once.")
+            raise Refused(f"At most {MOST_OF_MANAGER} {source} packages can be named at once.")
     return tuple(taken.values())

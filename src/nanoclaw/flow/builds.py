@@ -26,7 +26,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.requests import tell_agent
-from nanoclaw.sandbox.packages import BuildJob, BuiltSet, PackageBuilder
+from nanoclaw.sandbox.packages import Wanted, BuiltSet, PackageBuilder
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.builds import Build
 from nanoclaw.store.outbox import Lane, NewDelivery
@@ -73,7 +73,7 @@ class _Ready:
     """A build that was begun."""
 
     build: Build
-    job: BuildJob
+    wanted: Wanted
 
 
 class Builds:
@@ -155,14 +155,14 @@ class Builds:
             whole = merge(config.packages, build.change)
         except Refused:  # others came before it: the build says so
             whole = config.packages
-        return _Ready(build, BuildJob(build.id, build.agent_group, whole, config))
+        return _Ready(build, Wanted(build.id, build.agent_group, whole, config))
 
     async def _work(self, ready: _Ready, done: asyncio.Event) -> None:
-        build, job, log = ready.build, ready.job, self._means.log
+        build, wanted, log = ready.build, ready.wanted, self._means.log
         self._working = asyncio.current_task()
         log.info("packages.build_started", build=build.id, group=build.agent_group)
         try:
-            built = await self._choose(job.config).build(job) if count(job.packages) else BuiltSet("")
+            built = await self._choose(wanted.config).build(wanted) if count(wanted.packages) else BuiltSet("")
         except (SandboxError, OSError) as error:
             mend = error.mend if isinstance(error, SandboxError) else ""
             log.warning("packages.build_failed", build=build.id, error=str(error))
@@ -198,7 +198,7 @@ class Builds:
             return
         config = tables.groups.config(connection, build.agent_group)
         if built is not None:
-            changed = replace(config, packages=ready.job.packages, packages_set=built.name)
+            changed = replace(config, packages=ready.wanted.packages, packages_set=built.name)
             tables.groups.configure(connection, build.agent_group, changed, now)
             after.renew[build.agent_group] = None
         verdict = "deny" if built is None else "allow"
@@ -207,7 +207,9 @@ class Builds:
             Entry(now, f"packages.{state}", "host", build.agent_group, verdict, describe_change(build.change)),
         )
         if build.session is not None:
-            words = say_end(build, ready.job.packages, detail) if built else say_failure(build, config.packages, detail)
+            words = (
+                say_end(build, ready.wanted.packages, detail) if built else say_failure(build, config.packages, detail)
+            )
             note = SystemIn(ACTION, str(state), words, now)
             tell_agent(connection, tables, build.session, note, trigger=True)
             after.wake[SessionId(build.session)] = None

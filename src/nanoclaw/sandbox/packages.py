@@ -20,7 +20,7 @@ class BuildFailed(SandboxError):
 
 
 @dataclass(frozen=True, slots=True)
-class BuildJob:
+class Wanted:
     """What is to be built: the whole set, for the boxes of a group as `config` says. `id` is the build's own."""
 
     id: str
@@ -40,7 +40,7 @@ class BuiltSet:
 class PackageBuilder(Protocol):
     """Builds sets for one kind of runtime."""
 
-    async def build(self, job: BuildJob) -> BuiltSet:
+    async def build(self, wanted: Wanted) -> BuiltSet:
         """Build and verify a set, in a box of its own, within `BUILD_SECONDS`. Raises BuildFailed, SandboxError,
         OSError; then, and when it is cancelled, nothing of it is left but what `remove_unused` finds."""
         ...
