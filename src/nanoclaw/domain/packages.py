@@ -54,12 +54,10 @@ class PackageChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     remove: Packages = Packages()
 
 
-def parse_packages(
-    apt: Iterable[str] = (), npm: Iterable[str] = (), pip: Iterable[str] = (), *, may_be_empty: bool = False
-) -> Packages:
+def parse_packages(apt: Iterable[str] = (), npm: Iterable[str] = (), pip: Iterable[str] = ()) -> Packages:
     """Return names from outside, each once. Raises Refused with a plain sentence that names the first bad one."""
     found = Packages(_parse(Source.APT, apt), _parse(Source.NPM, npm), _parse(Source.PIP, pip))
-    if not (may_be_empty or count(found)):
+    if not count(found):
         raise Refused("No package was named.")
     return found
 

@@ -26,7 +26,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.requests import tell_agent
-from nanoclaw.sandbox.packages import Wanted, BuiltSet, PackageBuilder
+from nanoclaw.sandbox.packages import BuiltSet, PackageBuilder, Wanted
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.builds import Build
 from nanoclaw.store.outbox import Lane, NewDelivery
