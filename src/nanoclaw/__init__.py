@@ -64,6 +64,7 @@ the data path, in the order of a message
   flow/enqueue.py                     An admitted message becomes a row of the ledger and one inbox row for each agent
   flow/wake.py                        A session with waiting rows gets them into its live box, or gets a box
   flow/claim.py                       Rows of the store become rows of a mailbox
+  flow/seats.py                       How many boxes run at once, and whose turn it is while all seats are taken
   flow/start.py                       A session without a live run gets one: fence, claims, mailbox, box, gateway
   flow/compose.py                     What the host writes for a group before its box starts
   flow/outside.py                     What running boxes are told of the way out, kept current in files
@@ -89,6 +90,7 @@ the data path, in the order of a message
   flow/asking.py                      The one door to everything that is asked of people, and to their answers
   flow/end.py                         A run that is over is drained, settled and removed
   flow/deliver.py                     What agents said goes to their chats, in order per lane, lanes side by side
+  flow/tell.py                        The host's own words to the chat in which a session works or is waited for
   flow/notify.py                      Tells channels that something of a chat changed, and whether its agent is at work
   flow/sweep.py                       Once a second, what the hints may have missed, and what no hint tells
   flow/chase.py                       What becomes of questions by time, and of cards that have found nobody
@@ -103,6 +105,7 @@ the wall
   sandbox/plan.py                     What launch.py is told to become
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
+  sandbox/machine.py                  How much memory this machine has, all together and free
   sandbox/netns.py                    Makes the listeners on a box's own loopback
   sandbox/listeners.py                The host's side of that helper: starts it, asks it
   sandbox/cgroup.py                   Memory, process and CPU limits of a box by cgroups, where the host may write them

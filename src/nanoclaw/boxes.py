@@ -16,9 +16,11 @@ from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.seats import Seats, decide_seat_count
 from nanoclaw.flow.start import BoxParts
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
+from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -51,6 +53,18 @@ async def find_sandbox(means: Means) -> tuple[Runtimes, Interpreter]:
     except SandboxError as error:
         raise OperatorError(f"no sandbox can be started here: {error} {error.mend}".strip()) from error
     return runtimes, interpreter
+
+
+def make_seats(means: Means) -> Seats:
+    """Return the seats for boxes on this machine, all of them free."""
+    floor = means.config.settings.memory_floor_mb
+    count = decide_seat_count(means.config.settings.boxes_at_once, read_total_memory_mb(), floor)
+
+    def has_memory() -> bool:
+        free = read_free_memory_mb()
+        return free is None or free >= floor
+
+    return Seats(count, means.clock.monotonic, has_memory)
 
 
 def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:

@@ -113,6 +113,7 @@ class Settings:
     hang_seconds: float = 600.0
     session_close_days: int = 30  # a thread in which nothing was said for this long is forgotten; 0: never
     memory_floor_mb: int = 512  # below this much free memory idle boxes are ended, least recently used first
+    boxes_at_once: int = 0  # more than these wait in a queue; 0: by the machine's memory, 512 MB each
     log_level: str = "info"
     runtime: str = ""  # overrides the runtime of every agent group, e.g. "docker" or "docker:runsc"
     engine_socket: str = ""  # of Docker or Podman; '': where they usually are

@@ -20,7 +20,7 @@ from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.server import AdminServer, Back
-from nanoclaw.boxes import build_parts, find_sandbox
+from nanoclaw.boxes import build_parts, find_sandbox, make_seats
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
@@ -44,6 +44,7 @@ from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.start import Starter
 from nanoclaw.flow.sweep import Sweep
+from nanoclaw.flow.tell import Teller
 from nanoclaw.flow.wake import Wake
 from nanoclaw.gateway import control
 from nanoclaw.gateway.client import GatewayClient, open_admin_socket
@@ -277,14 +278,14 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     parts = build_parts(means, gateway, runtimes, interpreter)
     gateway.on_outside = lambda: supervisor.spawn(means.blocking(parts.outside.refresh), "outside")
     # the data path
-    live = LiveRuns()
+    live, seats, teller = LiveRuns(), make_seats(means), Teller(means)
     started_at = means.clock.now_ms()
     hands = Hands(
         asked.groups,
         by_operator(asked.approvals),
         asked.pairing.create,
         (terminal.name, operator.handle),
-        lambda: HostFacts(os.getpid(), started_at, model_state(rehearsal, gateway), len(live)),
+        lambda: HostFacts(os.getpid(), started_at, model_state(rehearsal, gateway), len(live), seats.places()),
         supervisor.request_stop,
     )
     desk = Desk(tables, str(config.paths.home), hands)
@@ -309,11 +310,12 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         collect,
         Ender(means, collect, starter),
         gateway,
+        seats,
         changed=notify.changed,
         typing=notify.typing,
     )
-    wake = Wake(means, live, runs, gateway)
-    runs.wake = wake.hint
+    wake = Wake(means, live, runs, gateway, seats)
+    runs.wake = seats.call = wake.hint
     chase = Chase(means, asked, channels)
     carrier = Carrier(
         deliver.hint,
@@ -330,14 +332,14 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     news.carry = carrier.carry
     runs.carry = carrier.carry
-    chase.carry = carrier.carry
+    chase.carry = teller.carry = carrier.carry
     asking = AskPeople(asked)
     intake = Intake(tables, asking, log)
     asking.replay_by(intake.take_one)
     receiver = Receiver(
         terminal.name, intake, store, tables, means.clock, log, carry=carrier.carry, reached=means.reached
     )
-    sweep = Sweep(means, live, runs, wake, deliver, chase)
+    sweep = Sweep(means, live, runs, wake, deliver, chase, seats=seats, teller=teller)
     # operators
     admin = AdminServer(
         config.paths.admin_socket,

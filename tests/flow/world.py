@@ -40,8 +40,10 @@ from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.seats import Seats
 from nanoclaw.flow.start import BoxParts, Starter
 from nanoclaw.flow.sweep import Sweep
+from nanoclaw.flow.tell import Teller
 from nanoclaw.flow.wake import Wake
 from nanoclaw.gateway.client import GatewayClient, Outside
 from nanoclaw.ids import UlidSource
@@ -139,6 +141,7 @@ class World:
         self._crash_at = crash_at
         self._busy: list[str] = []
         self.dead = False
+        self.has_memory = True  # for another box
         self.at: dict[str, Callable[[], None]] = {}  # what happens when the host reaches a crash point
         self.log_lines = io.StringIO()
         config, log = home.config(), open_log("debug", self.log_lines)
@@ -149,20 +152,18 @@ class World:
         self.runtime = ScriptedRuntime(self._spawn_box)
         self.live = LiveRuns()
         self.means = Means(config, self.store, self.tables, home.clock, log, self.spawn, self.blocking, self._reached)
+        self.seats = Seats(home.settings.boxes_at_once or 64, home.clock.monotonic, lambda: self.has_memory)
+        self.teller = Teller(self.means)
         gateway = cast(GatewayClient, self.gateway)
-        source = Path(nanoclaw.__file__).parent
-        interpreter = Interpreter(Path("/usr/bin/python3"))
-        watchdog = DiskWatchdog(home.clock, log)
-        outside = OutsideFiles(config.paths, Outside, log)
         parts = BoxParts(
             Runtimes({"bubblewrap": lambda _: self.runtime}),
             gateway,
-            interpreter,
+            Interpreter(Path("/usr/bin/python3")),
             None,
-            source,
+            Path(nanoclaw.__file__).parent,
             Limits(),
-            watchdog,
-            outside,
+            DiskWatchdog(home.clock, log),
+            OutsideFiles(config.paths, Outside, log),
         )
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
@@ -174,7 +175,7 @@ class World:
             by_operator(self.asked.approvals),
             self.asked.pairing.create,
             ("terminal", "uid:0"),
-            lambda: HostFacts(1, 0, "rehearsal", len(self.live)),
+            lambda: HostFacts(1, 0, "rehearsal", len(self.live), self.seats.places()),
             lambda: None,
         )
         self.desk = Desk(self.tables, str(home.path), hands)
@@ -198,11 +199,12 @@ class World:
             self.collect,
             Ender(self.means, self.collect, starter),
             gateway,
+            self.seats,
             changed=notify.changed,
             typing=notify.typing,
         )
-        self.wake = Wake(self.means, self.live, self.runs, gateway)
-        self.runs.wake = self.wake.hint
+        self.wake = Wake(self.means, self.live, self.runs, gateway, self.seats)
+        self.runs.wake = self.seats.call = self.wake.hint
         runs = self.runs
         self.groups = self.asked.groups
         self.chase = Chase(self.means, self.asked, channels)
@@ -222,8 +224,10 @@ class World:
         self.news = GatewayNews(self.means, self.asked.egress)
         self.news.carry = self.carrier.carry
         runs.carry = self.carrier.carry
-        self.chase.carry = self.carrier.carry
-        self.sweep = Sweep(self.means, self.live, self.runs, self.wake, self.deliver, self.chase)
+        self.chase.carry = self.teller.carry = self.carrier.carry
+        self.sweep = Sweep(
+            self.means, self.live, self.runs, self.wake, self.deliver, self.chase, seats=self.seats, teller=self.teller
+        )
         asking = AskPeople(self.asked)
         self.intake = Intake(self.tables, asking, log)
         asking.replay_by(self.intake.take_one)

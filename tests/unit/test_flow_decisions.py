@@ -14,7 +14,8 @@ from nanoclaw.domain.session import RunEnd
 from nanoclaw.domain.wiring import AgentGroupId
 from nanoclaw.flow.compose import decide_agent_settings, decide_instructions
 from nanoclaw.flow.run import decide_end
-from nanoclaw.flow.sweep import RunView, decide_eviction, decide_sweep, read_free_memory_mb
+from nanoclaw.flow.sweep import RunView, decide_eviction, decide_sweep
+from nanoclaw.sandbox.machine import read_free_memory_mb
 from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup

@@ -14,7 +14,7 @@ from nanoclaw.admin.resources.chats import MessagingGroupsResource
 from nanoclaw.admin.resources.destinations import DestinationsResource
 from nanoclaw.admin.resources.group_config import GroupConfigResource
 from nanoclaw.admin.resources.groups import GroupsResource
-from nanoclaw.admin.resources.host import HostFacts, HostResource
+from nanoclaw.admin.resources.host import HostFacts, HostResource, with_places
 from nanoclaw.admin.resources.lists import Action, Lists
 from nanoclaw.admin.resources.messages import MessagesResource
 from nanoclaw.admin.resources.parts import Parts
@@ -54,6 +54,8 @@ class Desk:
             **AuditResource(tables).actions(),
             **HostResource(tables, home, hands.facts if hands else None).actions(),
         }
+        for name in ("sessions list", "sessions get"):
+            self._actions[name] = with_places(self._actions[name], hands.facts if hands else None)
         self._finishers: dict[str, Finisher] = {}
         if hands is not None:
             groups = GroupsResource(parts, hands.groups)

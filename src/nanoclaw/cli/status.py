@@ -18,7 +18,7 @@ def command(as_json: bool) -> int:
     """Show whether the host runs, which model answers and what waits. Exit 1 when no host runs."""
     config = load_config()
     if not config.paths.database.exists():
-        row = ("down", None, None, str(config.paths.home), None, None, 0, 0, 0)
+        row = ("down", None, None, str(config.paths.home), None, None, None, 0, 0, 0)
         show_table(Table(COLUMNS, (row,)), config.timezone, as_json=as_json, facts=True)
         return 1
     show_answer(config, Request("host", "status"), as_json=as_json, facts=True)

@@ -24,6 +24,7 @@ from nanoclaw.flow.files import files_from_json, remove_files, remove_unreferenc
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.requests import tell_agent
+from nanoclaw.flow.seats import Seats
 from nanoclaw.flow.start import Starter, StartPlan
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.inbound import DestinationRow
@@ -47,6 +48,7 @@ class RunKeeper:
         collect: Collect,
         ender: Ender,
         gateway: GatewayClient,
+        seats: Seats,
         *,
         changed: Callable[[str], None],
         typing: Callable[[str, bool], None],
@@ -57,6 +59,7 @@ class RunKeeper:
         self._collect = collect
         self._ender = ender
         self._gateway = gateway
+        self._seats = seats
         self._changed = changed
         self._typing = typing
         self._unwanted: dict[SessionId, RunEnd] = {}  # to be ended as soon as they have started
@@ -65,8 +68,21 @@ class RunKeeper:
         self.carry: Callable[[Aftermath], None] = lambda after: None
 
     async def start(self, session: SessionId) -> None:
-        """Start a run for a session that has none, when something is due."""
+        """Start a run for a session that has none, when something is due and it has a seat or gets one."""
         self._unwanted.pop(session, None)
+        wanted = await self._starter.want(session)
+        if wanted is None:
+            self._seats.leave(session)
+        elif self._seats.take(wanted):
+            try:
+                await self._start(session)
+            finally:
+                if self._live.find(session) is None:  # else its seat is given back when it is over
+                    self._seats.leave(session)
+        else:
+            self._make_room()
+
+    async def _start(self, session: SessionId) -> None:
         plan = await self._starter.plan(session)
         if plan is None:
             return
@@ -190,6 +206,7 @@ class RunKeeper:
         finally:
             self._starter.forget(run.box)
             self._live.remove(run)
+            self._seats.leave(run.session)
             self.wake(run.session)
 
     async def _answer(self, run: LiveRun, answer: AnswerTo) -> None:
@@ -278,12 +295,25 @@ class RunKeeper:
                 if run.chat:
                     self._typing(run.chat, False)
                 self._end_outdated(run)
+                self._make_room()
                 self.wake(run.session)  # what waited because the box held as much as it may
             more = done.more_work
 
     def _end_outdated(self, run: LiveRun) -> None:
         if run.outdated and run.claimed == 0 and run.ending is None:
             self._means.spawn(self.stop(run, RunEnd.IDLE, RENEW_GRACE_SECONDS), f"renew {run.session}")
+
+    def _make_room(self) -> None:
+        """End idle boxes for those who wait for a seat, the least recently used first."""
+        leaving = [run for run in self._live if run.ending is not None or (run.outdated and run.claimed == 0)]
+        short = self._seats.short - sum(self._seats.seats_of(run.session) for run in leaving)
+        idle = [run for run in self._live if run not in leaving and run.claimed == 0]
+        for run in sorted(idle, key=lambda run: run.used_at):
+            if short <= 0:
+                return
+            short -= self._seats.seats_of(run.session)
+            run.outdated = True
+            self._end_outdated(run)
 
     def _look(self, run: LiveRun) -> None:
         try:

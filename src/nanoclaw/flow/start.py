@@ -27,6 +27,7 @@ from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.seats import Wanted, decide_seats_of
 from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
@@ -76,6 +77,10 @@ class Starter:
         self._means = means
         self._parts = parts
         self._preparing = threading.Lock()  # two sessions of a group share its workspace and what is composed for it
+
+    async def want(self, session: SessionId) -> Wanted | None:
+        """Return which seats a session wants; None: nothing is due."""
+        return await self._means.store.read(lambda connection: self._want(connection, session))
 
     async def plan(self, session: SessionId) -> StartPlan | None:
         """Raise the fence and claim what is due; None: nothing is due."""
@@ -139,12 +144,23 @@ class Starter:
         await gateway.listen(Grant(session, plan.fence, plan.group.id, plan.group.folder), box.listeners)
         gateway.open_turn(session, plan.fence, plan.claimed.charge, plan.claimed.attempt)
 
+    def _want(self, connection: sqlite3.Connection, session: SessionId) -> Wanted | None:
+        tables = self._means.tables
+        row = tables.sessions.get(connection, session)
+        if not self._is_due(connection, row):
+            return None
+        own = tables.groups.config(connection, row.agent_group).limits
+        return Wanted(session, row.agent_group, decide_seats_of(decide_limits(self._parts.limits, own)))
+
+    def _is_due(self, connection: sqlite3.Connection, row: Session) -> bool:
+        now = self._means.clock.now_ms()
+        is_free = row.run_state == RunState.OVER and not is_backing_off(row.not_before, now)
+        return is_free and self._means.tables.inbox.has_waiting_trigger(connection, row.id)
+
     def _plan(self, connection: sqlite3.Connection, session: SessionId) -> StartPlan | None:
         tables, now = self._means.tables, self._means.clock.now_ms()
         row = tables.sessions.get(connection, session)
-        if row.run_state != RunState.OVER or is_backing_off(row.not_before, now):
-            return None
-        if not tables.inbox.has_waiting_trigger(connection, session):
+        if not self._is_due(connection, row):
             return None
         group = tables.groups.get(connection, row.agent_group)
         if group.archived_at is not None:  # its last rows, written in the moment it was put away

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import dataclass
-from pathlib import Path
 
 from nanoclaw.config import Settings
 from nanoclaw.domain.session import RunEnd, SessionId
@@ -22,7 +21,10 @@ from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.run import RunKeeper
+from nanoclaw.flow.seats import Seats
+from nanoclaw.flow.tell import Teller
 from nanoclaw.flow.wake import Wake
+from nanoclaw.sandbox.machine import read_free_memory_mb
 
 PERIOD_SECONDS = 1.0
 LEASE_SECONDS = 60.0
@@ -32,7 +34,6 @@ STOP_GRACE_SECONDS = 5.0
 CLOSE_SECONDS = 3600.0  # between two looks for threads in which nothing is said any more
 MOST_CLOSED = 100  # sessions closed in one transaction
 DAY_MS = 24 * 60 * 60 * 1000
-MEMINFO = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,16 @@ class Sweep:
     """The repairing look behind every hint."""
 
     def __init__(
-        self, means: Means, live: LiveRuns, runs: RunKeeper, wake: Wake, deliver: Deliver, chase: Chase
+        self,
+        means: Means,
+        live: LiveRuns,
+        runs: RunKeeper,
+        wake: Wake,
+        deliver: Deliver,
+        chase: Chase,
+        *,
+        seats: Seats,
+        teller: Teller,
     ) -> None:
         self._means = means
         self._live = live
@@ -79,6 +89,8 @@ class Sweep:
         self._wake = wake
         self._deliver = deliver
         self._chase = chase
+        self._seats = seats
+        self._teller = teller
         self._closed_at: float | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -98,8 +110,13 @@ class Sweep:
         """One look."""
         means = self._means
         now_ms = means.clock.now_ms()
-        for session in await means.store.read(lambda connection: means.tables.sessions.list_due(connection, now_ms)):
+        unseated = self._seats.unseated()
+        due = await means.store.read(lambda connection: means.tables.sessions.list_due(connection, now_ms))
+        self._seats.keep(set(due), unseated)
+        for session in due:
             self._wake.hint(session)
+        for session, words in self._seats.take_untold():
+            await self._teller.tell(session, words)
         await self._deliver.look()
         await self._chase.look()
         runs = [run for run in self._live if run.ending is None]
@@ -151,18 +168,6 @@ class Sweep:
             run = runs[victim]
             self._means.log.info("run.evicted", session=run.session, run=run.fence)
             self._means.spawn(self._runs.stop(run, RunEnd.IDLE, STOP_GRACE_SECONDS), f"evict {run.session}")
-
-
-def read_free_memory_mb(meminfo: Path = MEMINFO) -> int | None:
-    """Return MemAvailable in MiB; None where the kernel does not say."""
-    try:
-        text = meminfo.read_text(encoding="ascii")
-    except OSError:
-        return None
-    for line in text.splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) // 1024
-    return None
 
 
 def _view(run: LiveRun) -> RunView:

@@ -21,6 +21,7 @@ from nanoclaw.flow.files import place_files
 from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.run import BUSY_SECONDS, RunKeeper
+from nanoclaw.flow.seats import Seats
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.inbound import InboundRow
 
@@ -30,11 +31,12 @@ MOST_HELD = 100  # rows a box may have to answer; the rest waits in the store
 class Wake:
     """Serves the sessions that have news, each by one task at a time."""
 
-    def __init__(self, means: Means, live: LiveRuns, runs: RunKeeper, gateway: GatewayClient) -> None:
+    def __init__(self, means: Means, live: LiveRuns, runs: RunKeeper, gateway: GatewayClient, seats: Seats) -> None:
         self._means = means
         self._live = live
         self._runs = runs
         self._gateway = gateway
+        self._seats = seats
         self._active: dict[SessionId, bool] = {}  # session -> look again when done
         self._closed = False
         self._at_rest = asyncio.Event()
@@ -74,8 +76,12 @@ class Wake:
         run = self._live.find(session)
         if run is None:
             await self._runs.start(session)
-        elif run.ending is None and not run.outdated and run.claimed < MOST_HELD:
+        elif run.ending is None and not run.outdated and run.claimed < MOST_HELD and not self._keeps_others_out(run):
             await self._feed(run)
+
+    def _keeps_others_out(self, run: LiveRun) -> bool:
+        """Whether somebody has waited so long for a seat that this run, at work, gets nothing more."""
+        return run.claimed > 0 and self._seats.is_pressed
 
     async def _feed(self, run: LiveRun) -> None:
         means, now = self._means, self._means.clock.now_ms()

@@ -224,9 +224,13 @@ class Inbox:
         if changed != 1:
             raise StaleClaim(f"inbox row {row.id} is not held by run {run}")
 
+    def list_open(self, connection: sqlite3.Connection, session: str) -> list[RowPlace]:
+        """Return where the answers to a session's trigger rows that have not ended go, in order."""
+        return [_place(row) for row in self._sql.rows(connection, "list_open", session_id=session)]
+
     def bury_all(self, connection: sqlite3.Connection, session: str, now: int) -> list[RowPlace]:
         """queued, claimed -> dead for a session's all; context ends silent. Returns where answers were waited for."""
-        places = [_place(row) for row in self._sql.rows(connection, "list_open", session_id=session)]
+        places = self.list_open(connection, session)
         self._sql.change(connection, "bury_open", session_id=session, now=now)
         return places
 

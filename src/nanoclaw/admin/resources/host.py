@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sqlite3 import Connection
 
 from nanoclaw.admin.call import Call
@@ -13,7 +13,18 @@ from nanoclaw.admin.table import Table
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.store.tables import Tables
 
-COLUMNS = ("host", "pid", "started_at", "home", "model", "boxes", "sessions", "messages_waiting", "deliveries_waiting")
+COLUMNS = (
+    "host",
+    "pid",
+    "started_at",
+    "home",
+    "model",
+    "boxes",
+    "boxes_waiting",
+    "sessions",
+    "messages_waiting",
+    "deliveries_waiting",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,7 @@ class HostFacts:
     started_at: int
     model: str
     boxes: int
+    places: Mapping[str, int] = field(default_factory=dict[str, int])  # in the queue for a box, by session
 
 
 class HostResource:
@@ -46,11 +58,26 @@ class HostResource:
             self._tables.outbox.count_waiting(connection),
         )
         if self._facts is None:
-            return Table(COLUMNS, (("down", None, None, self._home, None, None, *counts),))
+            return Table(COLUMNS, (("down", None, None, self._home, None, None, None, *counts),))
         facts = self._facts()
-        row = ("up", facts.pid, facts.started_at, self._home, facts.model, facts.boxes, *counts)
+        row = ("up", facts.pid, facts.started_at, self._home, facts.model, facts.boxes, len(facts.places), *counts)
         return Table(COLUMNS, (row,))
 
     def stop(self, connection: Connection, call: Call, after: Aftermath) -> Table:
         """Say what follows: the desk's finisher begins a graceful stop."""
         return one_row(host="stopping")
+
+
+def with_places(action: Action, facts: Callable[[], HostFacts] | None) -> Action:
+    """Return the action, its rows of sessions with their place in the queue for a box."""
+
+    def run(connection: Connection, call: Call, after: Aftermath) -> Table:
+        table = action(connection, call, after)
+        places: Mapping[str, int] = facts().places if facts else {}
+        if "run" not in table.columns:
+            return table  # no session is shown
+        at, key = table.columns.index("run"), table.columns.index("id")
+        rows = tuple((*row[:at], places.get(str(row[key])), *row[at:]) for row in table.rows)
+        return Table((*table.columns[:at], "place", *table.columns[at:]), rows, table.note, table.hidden)
+
+    return run
