@@ -106,6 +106,7 @@ the wall
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
   sandbox/machine.py                  How much memory this machine has, all together and free
+  sandbox/memory_watch.py             The memory limit of boxes where no cgroup keeps it
   sandbox/netns.py                    Makes the listeners on a box's own loopback
   sandbox/listeners.py                The host's side of that helper: starts it, asks it
   sandbox/cgroup.py                   Memory, process and CPU limits of a box by cgroups, where the host may write them

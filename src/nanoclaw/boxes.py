@@ -21,6 +21,7 @@ from nanoclaw.flow.start import BoxParts
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
+from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -78,5 +79,6 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         source=SOURCE,
         limits=Limits(turn_seconds=config.settings.turn_seconds),
         watchdog=DiskWatchdog(means.clock, log),
+        memory_watch=MemoryWatch(log),
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
     )

@@ -51,6 +51,7 @@ from nanoclaw.gateway.client import GatewayClient, open_admin_socket
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import Log, open_log
 from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.defaults import Operator, make_defaults
@@ -180,6 +181,7 @@ class Host:
     sweep: Sweep
     admin: AdminServer
     watchdog: DiskWatchdog
+    memory_watch: MemoryWatch
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
@@ -193,6 +195,7 @@ class Host:
                 "sweep": lambda stop: self._when(ready, stop, self.sweep.run(stop)),
                 "admin": self.admin.run,
                 "watchdog": self.watchdog.run,
+                "memory watch": self.memory_watch.run,
                 "compile": lambda _: self.means.blocking(compile_runner, self.interpreter),
             },
             self._drain,
@@ -316,6 +319,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     )
     wake = Wake(means, live, runs, gateway, seats)
     runs.wake = seats.call = wake.hint
+    runs.tell, parts.watchdog.on_news = teller.tell_soon, runs.hear_disk
     chase = Chase(means, asked, channels)
     carrier = Carrier(
         deliver.hint,
@@ -365,4 +369,5 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         sweep,
         admin,
         parts.watchdog,
+        parts.memory_watch,
     )

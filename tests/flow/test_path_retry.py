@@ -109,7 +109,10 @@ async def test_a_new_message_during_a_back_off_does_not_end_it(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     ("reason", "words"),
-    [(ExitReason.MEMORY, "more memory"), (ExitReason.DISK, "over the limit of its workspace")],
+    [
+        (ExitReason.MEMORY, "ran out of its memory of 2 GB. Ask for less at once, or give it more"),
+        (ExitReason.DISK, "over the limit of its workspace"),
+    ],
 )
 async def test_a_box_over_its_limits_is_named_in_the_chat(tmp_path: Path, reason: ExitReason, words: str) -> None:
     async with open_world(tmp_path) as world:

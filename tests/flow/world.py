@@ -49,6 +49,7 @@ from nanoclaw.gateway.client import GatewayClient, Outside
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import Limits
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -137,8 +138,7 @@ class World:
 
     def __init__(self, home: Home, group: asyncio.TaskGroup, crash_at: str) -> None:
         self.home, self.clock, self.channel = home, home.clock, home.channel
-        self._group = group
-        self._crash_at = crash_at
+        self._group, self._crash_at = group, crash_at
         self._busy: list[str] = []
         self.dead = False
         self.has_memory = True  # for another box
@@ -153,7 +153,7 @@ class World:
         self.live = LiveRuns()
         self.means = Means(config, self.store, self.tables, home.clock, log, self.spawn, self.blocking, self._reached)
         self.seats = Seats(home.settings.boxes_at_once or 64, home.clock.monotonic, lambda: self.has_memory)
-        self.teller = Teller(self.means)
+        self.teller, self.watchdog = Teller(self.means), DiskWatchdog(home.clock, log)
         gateway = cast(GatewayClient, self.gateway)
         parts = BoxParts(
             Runtimes({"bubblewrap": lambda _: self.runtime}),
@@ -162,7 +162,8 @@ class World:
             None,
             Path(nanoclaw.__file__).parent,
             Limits(),
-            DiskWatchdog(home.clock, log),
+            self.watchdog,
+            MemoryWatch(log),
             OutsideFiles(config.paths, Outside, log),
         )
         starter = Starter(self.means, parts)
@@ -205,17 +206,17 @@ class World:
         )
         self.wake = Wake(self.means, self.live, self.runs, gateway, self.seats)
         self.runs.wake = self.seats.call = self.wake.hint
-        runs = self.runs
+        self.runs.tell, self.watchdog.on_news = self.teller.tell_soon, self.runs.hear_disk
         self.groups = self.asked.groups
         self.chase = Chase(self.means, self.asked, channels)
         self.carrier = Carrier(
             self.deliver.hint,
             notify.changed,
             self.wake.hint,
-            runs.answer,
-            runs.refresh,
-            runs.renew,
-            runs.end_now,
+            self.runs.answer,
+            self.runs.refresh,
+            self.runs.renew,
+            self.runs.end_now,
             self.store.request_scrub,
             lambda group: self.spawn(self.groups.scaffold_soon(group), f"scaffold {group}"),
             self.chase.hint,
@@ -223,7 +224,7 @@ class World:
         )
         self.news = GatewayNews(self.means, self.asked.egress)
         self.news.carry = self.carrier.carry
-        runs.carry = self.carrier.carry
+        self.runs.carry = self.carrier.carry
         self.chase.carry = self.teller.carry = self.carrier.carry
         self.sweep = Sweep(
             self.means, self.live, self.runs, self.wake, self.deliver, self.chase, seats=self.seats, teller=self.teller

@@ -86,6 +86,7 @@ def test_what_the_host_asked_for_is_why_a_run_ended(asked: RunEnd, reason: ExitR
         (BoxExit(0, ExitReason.EXITED, ""), (RunEnd.BOX_DIED, "")),
         (BoxExit(139, ExitReason.KILLED, "a\nb\n\n"), (RunEnd.BOX_DIED, "b")),
         (BoxExit(137, ExitReason.MEMORY, "noise"), (RunEnd.MEMORY, "")),
+        (BoxExit(3, ExitReason.EXITED, "noise", out_of_memory_kills=1), (RunEnd.MEMORY, "")),
         (BoxExit(137, ExitReason.DISK, "noise"), (RunEnd.DISK, "")),
         (BoxExit(0, ExitReason.STOPPED, "noise"), (RunEnd.STOPPED, "")),
     ],

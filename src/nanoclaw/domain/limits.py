@@ -124,5 +124,23 @@ def show_used(used: int, limit: int) -> str:
     return f"{used / unit:.1f} of {limit / unit:.1f} {name}"
 
 
+def describe_memory(limits: Limits, folder: str) -> str:
+    """Say that a box ran out of its memory, and what mends it."""
+    more = _as_option(2 * limits.memory_bytes)
+    mend = f"Ask for less at once, or give it more: `ncl groups config update {folder} --memory {more}`."
+    return f"the agent ran out of its memory of {show_size(limits.memory_bytes)}. {mend}"
+
+
+def describe_disk(used: int, limits: Limits, folder: str) -> str:
+    """Say how full the disk of a box is, and what mends it."""
+    more = _as_option(2 * limits.disk_bytes)
+    mend = f"Delete some, or give it more: `ncl groups config update {folder} --disk {more}`."
+    return f"the agent's files take {show_used(used, limits.disk_bytes)}. {mend}"
+
+
+def _as_option(size: int) -> str:
+    return f"{size // GIB}G" if size % GIB == 0 else f"{size // MIB}M"
+
+
 def _mb(own: int | None, default: int) -> int:
     return own * MIB if own else default

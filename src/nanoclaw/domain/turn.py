@@ -73,7 +73,9 @@ def decide_retry(failures: int, end: RunEnd, detail: str, now: int) -> Requeue |
 
 
 def describe_end(end: RunEnd, detail: str) -> str:
-    """Say in plain words why a run ended and what mends it."""
+    """Say in plain words why a run ended and what mends it. A limit's detail says it all, with its figures."""
+    if end in (RunEnd.MEMORY, RunEnd.DISK) and detail:
+        return detail
     words = {
         RunEnd.IDLE: "the sandbox was put to sleep in the middle of it. Please send it again.",
         RunEnd.STOPPED: "the host was stopped each time. Please send it again.",
@@ -84,7 +86,7 @@ def describe_end(end: RunEnd, detail: str) -> str:
         RunEnd.FAULT: "what came out of the sandbox could not be trusted, so it was ended.",
         RunEnd.LEASE: "the sandbox gave no sign of life for a minute.",
         RunEnd.STUCK: "the agent worked on it longer than a turn may take.",
-        RunEnd.MEMORY: "the agent used more memory than its sandbox may have.",
+        RunEnd.MEMORY: "the agent ran out of memory.",
         RunEnd.DISK: "the agent's files grew over the limit of its workspace. Delete some and send it again.",
         RunEnd.NO_START: "the sandbox could not be started. Run `nanoclaw doctor` to see why.",
     }[end]

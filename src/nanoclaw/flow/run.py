@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
 from nanoclaw.contract.message import SystemIn, to_json
+from nanoclaw.domain.limits import describe_disk, describe_memory
 from nanoclaw.domain.session import RunEnd, SessionId
 from nanoclaw.errors import AgentFault, MailboxBusy, SandboxError, StaleClaim, StoreFull
 from nanoclaw.flow.aftermath import Aftermath, AnswerTo
@@ -29,7 +30,7 @@ from nanoclaw.flow.start import Starter, StartPlan
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.inbound import DestinationRow
 from nanoclaw.sandbox.mailbox import Mailbox
-from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, ExitReason
 
 BUSY_SECONDS = 30.0  # a lock on outbound.db held this long is a fault (architecture section 6)
 FULL_SECONDS = 1.0  # between two tries to write on a full disk what must be written
@@ -65,6 +66,7 @@ class RunKeeper:
         self._unwanted: dict[SessionId, RunEnd] = {}  # to be ended as soon as they have started
         # set by host.py: the stages need each other
         self.wake: Callable[[SessionId], None] = lambda session: None
+        self.tell: Callable[[str, str], None] = lambda session, words: None
         self.carry: Callable[[Aftermath], None] = lambda after: None
 
     async def start(self, session: SessionId) -> None:
@@ -171,6 +173,17 @@ class RunKeeper:
                 run.outdated = True
                 self._end_outdated(run)
 
+    def hear_disk(self, label: BoxLabel, used: int, *, is_over: bool) -> None:
+        """A box's files are close to its limit: its chat is told. Over it, the end of its run says so."""
+        run = self._live.find(SessionId(label.session))
+        if run is None or run.fence != label.fence:
+            return
+        words = describe_disk(used, run.limits, run.group.folder)
+        if is_over:
+            run.detail = run.detail or words
+        else:
+            self.tell(run.session, words[0].upper() + words[1:])
+
     async def recover(self) -> None:
         """After a start of the host: end the runs of the host before, whose boxes are gone."""
         sessions = await self._means.store.read(self._means.tables.sessions.list_live)
@@ -201,6 +214,8 @@ class RunKeeper:
                     self._typing(run.chat, True)
             exit_ = await run.box.wait()
             end, detail = decide_end(run.ending, exit_)
+            if end is RunEnd.MEMORY:
+                detail = describe_memory(run.limits, run.group.folder)
             async with run.collecting:
                 await self._finish(run, end, run.detail or detail)
         finally:
@@ -341,6 +356,8 @@ def decide_end(asked: RunEnd | None, exit_: BoxExit) -> tuple[RunEnd, str]:
     tail = exit_.stderr_tail.strip().rpartition("\n")[2]
     if asked is not None:
         return asked, ""
+    if exit_.code == RUNNER_FAILED and exit_.out_of_memory_kills:
+        return RunEnd.MEMORY, ""  # the agent was killed for it, and its runner lived to say that it failed
     match exit_.reason:
         case ExitReason.MEMORY:
             return RunEnd.MEMORY, ""

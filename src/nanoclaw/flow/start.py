@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
-from nanoclaw.sandbox.runtimes.base import Box, BoxLabel
+from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import BoxInputs, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -67,7 +69,13 @@ class BoxParts:
     source: Path  # src/nanoclaw, whose contract and runner are mounted in every box
     limits: Limits
     watchdog: DiskWatchdog
+    memory_watch: MemoryWatch
     outside: OutsideFiles
+
+
+def decide_memory_watch(capabilities: Sequence[Capability]) -> bool:
+    """Whether a runtime leaves its boxes' memory to the host's watch."""
+    return any(line.name == "memory" and line.hold is Hold.WATCHED for line in capabilities)
 
 
 class Starter:
@@ -105,7 +113,10 @@ class Starter:
             box.kill()
             await box.wait()
             raise
-        parts.watchdog.watch(box, (places.workspace, places.home, mailbox.outbox), limits.disk_bytes)
+        folders = (places.workspace, places.home, mailbox.outbox)
+        parts.watchdog.watch(box, folders, limits.disk_bytes, lenient=True)
+        if decide_memory_watch(runtime.capabilities()):
+            parts.memory_watch.watch(box, limits.memory_bytes)
         now = means.clock.monotonic()
         means.reached("wake.released")
         return LiveRun(
@@ -127,8 +138,9 @@ class Starter:
         )
 
     def forget(self, box: Box) -> None:
-        """A box is gone: its folders are watched no more."""
+        """A box is gone: it is watched no more."""
         self._parts.watchdog.forget(box)
+        self._parts.memory_watch.forget(box)
 
     async def recover(self, group: AgentGroup, mailbox: Mailbox, label: BoxLabel, places: Places) -> None:
         """Let SQLite roll a hot journal back in a throw-away box over the same two files. Raises SandboxError."""

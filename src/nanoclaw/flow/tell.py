@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
+from nanoclaw.errors import StoreFull
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.means import Means
 from nanoclaw.store.outbox import Lane, NewDelivery
@@ -24,6 +25,16 @@ class Teller:
     def __init__(self, means: Means) -> None:
         self._means = means
         self.carry: Callable[[Aftermath], None] = lambda after: None  # set by host.py
+
+    def tell_soon(self, session: str, words: str) -> None:
+        """As `tell`, in a task of its own; what a full disk does not take is not said."""
+        self._means.spawn(self._try_to_tell(session, words), f"tell {session}")
+
+    async def _try_to_tell(self, session: str, words: str) -> None:
+        try:
+            await self.tell(session, words)
+        except StoreFull as error:
+            self._means.log.warning("store.filled", error=str(error))
 
     async def tell(self, session: str, words: str) -> None:
         """Tell the chat of a session; one that has none hears nothing. Raises StoreFull."""

@@ -1,9 +1,11 @@
 """The disk limit of boxes: what bubblewrap cannot bound (security.md section 1.2, hole 6).
 
-In: boxes with their writable folders. Out: a box over its limit is killed with reason `disk`. A folder is walked only
-when its file system has lost, look by look, as much space as the box may still take, and once a minute; between that
-a look costs one statvfs. A walk goes by descriptors (mounts.open_beneath), so a link or a folder swapped under it
-leads nowhere; it counts blocks, not lengths, and files that a process holds open or mapped after their name is gone.
+In: boxes with their writable folders. Out: a box over its limit is killed with reason `disk`; one that is close to it
+is told about, once. A lenient watch lets a box that began over its limit live while it does not grow: it may be asked
+to delete. A folder is walked only when its file system has lost, look by look, as much space as the box may still take,
+and once a minute; between that a look costs one statvfs. A walk goes by descriptors (mounts.open_beneath), so a link or
+a folder swapped under it leads nowhere; it counts blocks, not lengths, and files that a process holds open or mapped
+after their name is gone.
 Never: a walk on the loop's thread.
 """
 
@@ -16,11 +18,12 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from nanoclaw.clock import Clock
 from nanoclaw.log import Log
 from nanoclaw.sandbox.mounts import open_beneath
-from nanoclaw.sandbox.runtimes.base import Box, ExitReason
+from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, ExitReason
 
 LOOK_SECONDS = 2.0
 WALK_SECONDS = 60.0
@@ -28,6 +31,8 @@ MOST_ENTRIES = 1_000_000  # more than this is over any limit
 MOST_WAITING_BYTES = 64 * 1024 * 1024  # of folders' names still to walk, all kept in memory
 MOST_DESCRIPTORS = 100_000  # of one box; more than this is over any limit
 MOST_PATH_BYTES = 4000  # openat2 takes no longer path; what lies deeper cannot be counted and is over any limit
+CLOSE_PERCENT, AWAY_PERCENT = 90, 80  # told from there on; told again only after it was below that
+SLACK, OVERHANG = 50, 5  # parts of the limit: what a box that begins over it may add, and how far over it may be at all
 BLOCK = 512  # st_blocks' unit, whatever the file system's (stat(2))
 
 
@@ -42,11 +47,17 @@ class _Watched:
     lost: int = 0
     free: int = 0
     walked_at: float = float("-inf")
+    lenient: bool = False
 
     def note_free(self, free: int) -> None:
         """Count what the file system lost since the last look; what others gave back does not make up for it."""
         self.lost += max(0, self.free - free)
         self.free = free
+
+
+def decide_ceiling(limit: int, used: int) -> int:
+    """Return how much a box may take that began with `used`: over its limit a little more, so that it can tidy up."""
+    return limit if used <= limit else min(used + limit // SLACK, limit + limit // OVERHANG)
 
 
 def decide_walk(lost_bytes: int, allowance_bytes: int, idle_seconds: float) -> bool:
@@ -179,6 +190,18 @@ def _open_folder(root: int, relative: str) -> int:
     return open_beneath(root, relative, os.O_RDONLY | os.O_DIRECTORY)
 
 
+class DiskNews(Protocol):
+    """Hears how full a box's disk is: close to its limit, or over it, and then the box is being ended."""
+
+    def __call__(self, label: BoxLabel, used: int, *, is_over: bool) -> None:
+        """`used` in bytes."""
+        ...
+
+
+def nobody_hears(label: BoxLabel, used: int, *, is_over: bool) -> None:
+    """Until somebody is told."""
+
+
 class DiskWatchdog:
     """A service of the host: `run` until stopped; `watch` a box once it is released."""
 
@@ -186,10 +209,12 @@ class DiskWatchdog:
         self._clock = clock
         self._log = log
         self._watched: list[_Watched] = []
+        self._told: set[Path] = set()  # workspaces that are close to their limit, and whose chat knows
+        self.on_news: DiskNews = nobody_hears  # set by host.py
 
-    def watch(self, box: Box, folders: Sequence[Path], limit_bytes: int) -> None:
+    def watch(self, box: Box, folders: Sequence[Path], limit_bytes: int, *, lenient: bool = False) -> None:
         """Keep `folders` together under `limit_bytes` until the box is forgotten."""
-        self._watched.append(_Watched(box, tuple(folders), limit_bytes))
+        self._watched.append(_Watched(box, tuple(folders), limit_bytes, lenient=lenient))
 
     def forget(self, box: Box) -> None:
         """Stop watching a box."""
@@ -211,6 +236,7 @@ class DiskWatchdog:
             watched.note_free(_free_bytes(watched.folders[0]))
             if not decide_walk(watched.lost, watched.allowance, now - watched.walked_at):
                 continue
+            is_first = watched.walked_at < 0
             watched.lost, watched.walked_at = 0, now
             for folder in watched.folders:
                 if folder not in measured:
@@ -219,11 +245,25 @@ class DiskWatchdog:
             unnamed = await asyncio.to_thread(measure_unnamed, watched.box.pid, device)
             usages = [*(measured[folder] for folder in watched.folders), unnamed]
             used = sum(usage.used_bytes for usage in usages)
+            if is_first and watched.lenient:
+                watched.limit_bytes = decide_ceiling(watched.limit_bytes, used)
             watched.allowance = watched.limit_bytes - used
             if watched.allowance < 0 or not all(usage.is_whole for usage in usages):
                 self.forget(watched.box)
                 self._log.warning("box.disk_exceeded", session=watched.box.label.session, used_bytes=used)
+                self.on_news(watched.box.label, used, is_over=True)
                 watched.box.kill(ExitReason.DISK)
+            else:
+                self._tell_when_close(watched, used)
+
+    def _tell_when_close(self, watched: _Watched, used: int) -> None:
+        """Tell at 90 % of the limit, once for a workspace."""
+        workspace = watched.folders[0]
+        if used * 100 < watched.limit_bytes * AWAY_PERCENT:
+            self._told.discard(workspace)
+        elif used * 100 >= watched.limit_bytes * CLOSE_PERCENT and workspace not in self._told:
+            self._told.add(workspace)
+            self.on_news(watched.box.label, used, is_over=False)
 
 
 def _device_of(folder: Path) -> int:

@@ -108,10 +108,10 @@ class BubblewrapRuntime:
         """Return what is kept here, and by what."""
         counted = {name for hierarchy in self._hierarchies for name in hierarchy.controllers}
         by_cgroup = {name: f"cgroup v{h.version}" for h in self._hierarchies for name in h.controllers}
-        memory = Hold.KERNEL if "memory" in counted else Hold.NONE
+        memory = Hold.KERNEL if "memory" in counted else Hold.WATCHED
         processes = by_cgroup.get("pids", "RLIMIT_NPROC, which counts every process of its uid")
         return (
-            Capability("memory", memory, by_cgroup.get("memory", "no cgroup may be written here")),
+            Capability("memory", memory, by_cgroup.get("memory", "added up twice a second; a box over it is ended")),
             Capability("processes", Hold.KERNEL, processes),
             Capability("cpu", Hold.KERNEL if "cpu" in counted else Hold.NONE, by_cgroup.get("cpu", "no cgroup")),
             Capability("open files", Hold.KERNEL, "RLIMIT_NOFILE"),
