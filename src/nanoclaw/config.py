@@ -132,6 +132,7 @@ class Config:
     uid: int
     search_path: str = ""  # `$PATH`, to find an agent CLI that came with no wheel
     passphrase_file: Path | None = None  # what opens the vault: `$CREDENTIALS_DIRECTORY/nanoclaw-vault`, or as told
+    user_runtime: Path | None = None  # `$XDG_RUNTIME_DIR`, where a user's own services have their sockets
     crash_point: str = field(default="")  # `$NANOCLAW_CRASH_AT`: see nanoclaw.testing.crashpoints
 
     @property
@@ -153,6 +154,13 @@ class Config:
     def rehearsal_uid(self) -> int:
         """The rehearsal model's uid on a root host, else the host's own."""
         return self.uid_base + UIDS_PER_INSTALL - 1 if self.is_root else self.uid
+
+    @property
+    def engine_places(self) -> tuple[Path, ...]:
+        """Where the sockets of Docker and Podman usually are, the machine's before a user's own."""
+        own = self.user_runtime
+        mine = () if own is None else (own / "docker.sock", own / "podman" / "podman.sock")
+        return (Path("/var/run/docker.sock"), Path("/run/podman/podman.sock"), *mine)
 
     def box_uid(self, number: int) -> int:
         """Return the uid of boxes of agent group `number` (from 0)."""
@@ -180,6 +188,7 @@ def load_config() -> Config:
         uid=os.geteuid(),
         search_path=os.environ.get("PATH", ""),
         passphrase_file=_credential(os.environ.get("CREDENTIALS_DIRECTORY", "")),
+        user_runtime=Path(os.environ["XDG_RUNTIME_DIR"]) if os.environ.get("XDG_RUNTIME_DIR") else None,
         crash_point=os.environ.get("NANOCLAW_CRASH_AT", ""),
     )
 

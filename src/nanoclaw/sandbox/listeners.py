@@ -38,8 +38,11 @@ class NetnsHelper:
             )
         self._socket = ours
 
-    def listen(self, pid: int, ports: tuple[int, ...]) -> list[socket.socket]:
-        """Return non-blocking listeners on 127.0.0.1:port inside the namespaces of `pid`. Raises OSError."""
+    def listen(self, pid: int, ports: tuple[int, ...], *, owned: bool = False) -> list[socket.socket]:
+        """Return non-blocking listeners on 127.0.0.1:port inside the namespaces of `pid`. Raises OSError.
+
+        `owned`: its network may belong to the host's user namespace, as a container's of a root engine does.
+        """
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._end()
@@ -47,7 +50,7 @@ class NetnsHelper:
             if self._socket is None:
                 raise OSError("the network helper did not start")
             try:
-                self._socket.send(" ".join(map(str, (pid, *ports))).encode())
+                self._socket.send(" ".join(map(str, (*(["owned"] * owned), pid, *ports))).encode())
                 answer, descriptors, _, _ = socket.recv_fds(self._socket, 512, MOST_PORTS)
             except OSError:
                 self._end()  # an answer that comes late must not be taken for the next one's

@@ -2,8 +2,10 @@
 
 Threads cannot enter a user namespace, and a child forked from a big host is slow; so a small process forks for each
 request, enters the box's user and network namespace (NS_GET_USERNS, setns), listens on 127.0.0.1 and passes the
-sockets back. The box is held meanwhile and never has a descriptor of them (a box's duplicate could steal connections:
-architecture section 5). A box's pid that is gone, or that shares the host's own network, is refused.
+sockets back. A container of a root engine has a network that the host's user namespace owns; it is entered only when
+the request says `owned`, which takes root. The box is held meanwhile and never has a descriptor of them (a box's
+duplicate could steal connections: architecture section 5). A box's pid that is gone, or that shares the host's own
+network, is refused.
 
 `PYTHON -I -S netns.py FD` is the helper, so this file is standard library alone; the host's side is listeners.py.
 """
@@ -23,18 +25,23 @@ CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 NS_GET_USERNS = 0xB701  # ioctl_ns(2)
 IP_FREEBIND = 15  # lo may still be down: bubblewrap brings it up after it has told us the pid
 BACKLOG = 128
+OWNED = b"owned"  # in a request: the network may belong to the host's own user namespace
 
 
-def _enter(pid: int) -> None:
-    """Move this process into the network of `pid`, and the user namespace that owns it."""
+def _enter(pid: int, owned: bool) -> None:
+    """Move this process into the network of `pid`, and the user namespace that owns it (`owned`: the host's own)."""
     libc = ctypes.CDLL(None, use_errno=True)
     network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if os.fstat(network).st_ino == os.stat("/proc/self/ns/net").st_ino:
         raise PermissionError("it has the host's own network")
     user = fcntl.ioctl(network, NS_GET_USERNS)
     if os.fstat(user).st_ino == os.stat("/proc/self/ns/user").st_ino:
-        raise PermissionError("its network belongs to the host")
-    for descriptor, kind in ((user, CLONE_NEWUSER), (network, CLONE_NEWNET)):
+        if not owned:
+            raise PermissionError("its network belongs to the host")
+        steps = ((network, CLONE_NEWNET),)
+    else:
+        steps = ((user, CLONE_NEWUSER), (network, CLONE_NEWNET))
+    for descriptor, kind in steps:
         if libc.setns(descriptor, kind) != 0:
             code = ctypes.get_errno()
             raise OSError(code, f"setns: {os.strerror(code)}")
@@ -51,8 +58,9 @@ def _make_listener(port: int) -> socket.socket:
 def _answer(control: socket.socket, request: bytes) -> None:
     """In a fork of its own: enter, listen, pass the sockets back."""
     try:
-        pid, *ports = (int(word) for word in request.split())
-        _enter(pid)
+        words = request.split()
+        pid, *ports = (int(word) for word in words if word != OWNED)
+        _enter(pid, OWNED in words)
         listeners = [_make_listener(port) for port in ports]
         descriptors = array.array("i", [listener.fileno() for listener in listeners])
         # fails with ETOOMANYREFS while boxes of the same uid keep thousands of descriptors on their way (run)

@@ -32,14 +32,14 @@ def hosts_text(hostname: str, names: tuple[str, ...] = ()) -> str:
     return "".join(f"127.0.0.1 {name}\n" for name in (f"localhost {hostname}", *names))
 
 
-def etc_files(hostname: str) -> dict[str, bytes]:
-    """Return an /etc that names nobody but the box's own user, and no resolver."""
+def etc_files(hostname: str, uid: int = BOX_UID) -> dict[str, bytes]:
+    """Return an /etc that names nobody but the box's own user, and no resolver. `uid` as the box sees itself."""
     return {
         "/etc/passwd": (
-            f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{BOX_UID}:{BOX_UID}:agent:{HOME}:/bin/bash\n"
+            f"root:x:0:0:root:/nonexistent:/usr/sbin/nologin\nagent:x:{uid}:{uid}:agent:{HOME}:/bin/bash\n"
             "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
         ).encode(),
-        "/etc/group": f"root:x:0:\nagent:x:{BOX_UID}:\nnogroup:x:65534:\n".encode(),
+        "/etc/group": f"root:x:0:\nagent:x:{uid}:\nnogroup:x:65534:\n".encode(),
         "/etc/nsswitch.conf": b"passwd: files\ngroup: files\nhosts: files\n",
         "/etc/hostname": f"{hostname}\n".encode(),
     }

@@ -52,7 +52,7 @@ class BoxPipes:
     block: int
 
 
-class _Pipe:
+class Pipe:
     """One output pipe of a box, read as the loop says; a flood is read at most READS_PER_WINDOW times per window."""
 
     def __init__(self, descriptor: int, take: Callable[[bytes], None]) -> None:
@@ -137,9 +137,9 @@ class ProcessBox:
         self._tries = 0
         self._stdin: int | None = pipes.stdin
         os.set_blocking(pipes.stdin, False)
-        self._out = _Pipe(pipes.stdout, self._take_bells)
-        self._err = _Pipe(pipes.stderr, self._take_stderr)
-        self._info_pipe = _Pipe(pipes.info, self._take_info)
+        self._out = Pipe(pipes.stdout, self._take_bells)
+        self._err = Pipe(pipes.stderr, self._take_stderr)
+        self._info_pipe = Pipe(pipes.info, self._take_info)
         self._handles: set[int] = set()
         self._watch(process.pid, self._see_monitor_gone)
 

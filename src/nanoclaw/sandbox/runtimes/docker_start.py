@@ -1,0 +1,137 @@
+"""The steps of a container's start, each of which is undone when a later one fails. All of it runs in a thread.
+
+In: an engine, a folder of the box's own. Out: a Built, held. Never: a pid that is not seen to be the container's.
+Fails: EngineError, OSError; `undo` then takes everything back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.cgroup import ROOT, BoxCgroup
+from nanoclaw.sandbox.runtimes.base import BoxLabel
+from nanoclaw.sandbox.runtimes.docker_box import PROCESS_SECONDS, Built, bury
+from nanoclaw.sandbox.runtimes.docker_spec import source_of
+from nanoclaw.sandbox.runtimes.engine import Engine
+from nanoclaw.sandbox.runtimes.engine_words import EngineError
+from nanoclaw.sandbox.spec import SandboxSpec
+
+BACKLOG = 128
+
+
+class Making:
+    """The steps of a start that must be undone when a later one fails."""
+
+    def __init__(self, engine: Engine, folder: Path) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._open: list[socket.socket] = []
+        self._handle: int | None = None
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700, parents=True)
+
+    def write_files(self, files: dict[str, bytes]) -> dict[str, Path]:
+        """Write a box's generated files; return where each lies."""
+        placed: dict[str, Path] = {}
+        for number, (target, content) in enumerate(files.items()):
+            path = self._folder / str(number)
+            path.write_bytes(content)
+            path.chmod(0o444)
+            placed[target] = path
+        return placed
+
+    def open_gate(self, ports: tuple[int, ...]) -> tuple[Path | None, list[socket.socket]]:
+        """Make the folder of unix sockets that stand for the listeners."""
+        if not ports:
+            return None, []
+        gate = self._folder / "gate"
+        gate.mkdir(mode=0o755)
+        descriptor = os.open(gate, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for port in ports:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                self._open.append(listener)
+                listener.bind(f"/proc/self/fd/{descriptor}/{port}")  # a path may be longer than sun_path
+                (gate / str(port)).chmod(0o666)
+                listener.listen(BACKLOG)
+                listener.setblocking(False)
+        finally:
+            os.close(descriptor)
+        return gate, list(self._open)
+
+    def start(self, name: str, body: dict[str, object], label: BoxLabel, listeners: list[socket.socket]) -> Built:
+        """Create, attach, start; the gate inside waits."""
+        container = self._engine.create(name, body)
+        stream, rest = self._engine.attach(container)
+        self._open.append(stream)
+        self._engine.start(container)
+        pid = self._engine.inspect(container).state.pid
+        self._handle = _open_process(pid, container)
+        cgroup = None if self._handle is None else _find_cgroup(pid)
+        return Built(label, container, pid, self._handle, stream, rest, listeners, self._folder, cgroup)
+
+    def undo(self, name: str) -> bool:
+        """Take everything back; False when the engine could not be told."""
+        for opened in self._open:
+            opened.close()
+        if self._handle is not None:
+            os.close(self._handle)
+        told = True
+        try:
+            self._engine.remove(name, PROCESS_SECONDS)
+        except EngineError:
+            told = False
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return told
+
+
+def take_down(engine: Engine, built: Built) -> None:
+    """Take down a started container that nobody wants any more. Never fails."""
+    with suppress(EngineError):
+        engine.kill(built.container)
+    bury(engine, built)
+    for opened in (built.stream, *built.listeners):
+        opened.close()
+    if built.handle is not None:
+        os.close(built.handle)
+
+
+def _open_process(pid: int, container: str) -> int | None:
+    """Return a pidfd of a container's first process; None where it is no process of this machine."""
+    try:
+        handle = os.pidfd_open(pid)
+        if container in Path(f"/proc/{pid}/cgroup").read_text():
+            return handle
+        os.close(handle)
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _find_cgroup(pid: int) -> BoxCgroup | None:
+    """Return a container's cgroups as this host sees them; None where it does not."""
+    folders: list[tuple[Path, int]] = []
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, names, path = line.split(":", 2)
+            top, version = (ROOT, 2) if not names else (ROOT / names, 1)
+            if (top / path.lstrip("/") / "cgroup.procs").exists():
+                folders.append((top / path.lstrip("/"), version))
+    return BoxCgroup(tuple(folders)) if folders else None
+
+
+def compare_mounts(pid: int, spec: SandboxSpec) -> None:
+    """See in the held box that what was checked is what is mounted; SandboxError when anything else is."""
+    for mount in spec.mounts:
+        if mount.descriptor is None:
+            continue
+        wanted, there = os.fstat(mount.descriptor), os.stat(f"/proc/{pid}/root{mount.target}")
+        same = (wanted.st_dev, wanted.st_ino) == (there.st_dev, there.st_ino)
+        if not same or stat.S_IFMT(wanted.st_mode) != stat.S_IFMT(there.st_mode):
+            raise SandboxError(f"{source_of(mount)} is not what is mounted at {mount.target}.")
