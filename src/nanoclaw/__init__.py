@@ -120,12 +120,20 @@ the wall
   sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
   sandbox/runtimes/bubblewrap.py      The embedded runtime: bubblewrap as an unprivileged uid, no daemon
+  sandbox/runtimes/docker.py          Boxes as containers of Docker or Podman; gVisor and others by name
+  sandbox/runtimes/docker_spec.py     What the engine is told to make for a box, as data, by one pure function
+  sandbox/runtimes/docker_start.py    The steps of a container's start, each undone when a later one fails
+  sandbox/runtimes/docker_box.py      A box that is a container: its streams, its end, what is cleared away
+  sandbox/runtimes/engine_seccomp.py  The system calls a container may make: moby's allowlist less ours
+  sandbox/runtimes/engine.py          The Engine API over its unix socket: the few calls that are needed
+  sandbox/runtimes/engine_words.py    What an engine answers, as types
   sandbox/runtimes/process.py         A box that is a child process: its pipes, its end, what is cleared away
   sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
 
 inside the wall
   runner/__main__.py                  Start of the runner
   runner/start.py                     Before anything else: settings, limits, the MCP listener, the agent's process
+  runner/forward.py                   Leads a box's loopback to unix sockets, where no listener can be put into it
   runner/main.py                      The runner's parts and its life: doorbell, signs of life, signals, the end
   runner/loop.py                      The turn: rows in, pushes to the provider, its results out
   runner/turn.py                      The bookkeeping of a turn: what is unanswered, which tools are open, when it hangs

@@ -22,8 +22,10 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.runtimes.registry import Runtimes
+from nanoclaw.sandbox.runtimes.docker import DockerRuntime
+from nanoclaw.sandbox.runtimes.registry import Factory, Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 
 BUILT_IN = "bubblewrap"
@@ -41,8 +43,16 @@ def find_agent_binary(config: Config) -> Path | None:
 
 def make_runtimes(config: Config, interpreter: Interpreter) -> Runtimes:
     """Return the runtimes there are, none of them tried. From the loop's thread."""
-    records = config.paths.data / "boxes"
-    return Runtimes({BUILT_IN: lambda _: BubblewrapRuntime(records, interpreter)}, config.settings.runtime)
+    records, settings = config.paths.data / "boxes", config.settings
+
+    def make_docker(oci: str) -> Runtime:
+        return DockerRuntime(oci, records, interpreter, settings.engine_socket, config.engine_places)
+
+    factories: dict[str, Factory] = {
+        BUILT_IN: lambda _: BubblewrapRuntime(records, interpreter),
+        "docker": make_docker,
+    }
+    return Runtimes(factories, settings.runtime, config.paths.data / "runtimes-used")
 
 
 async def find_sandbox(means: Means) -> tuple[Runtimes, Interpreter]:

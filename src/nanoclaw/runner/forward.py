@@ -130,14 +130,20 @@ def forward(listeners: dict[socket.socket, str]) -> None:
         selector.register(listener, selectors.EVENT_READ, None)
     while True:
         for key, events in selector.select():
-            end = key.fileobj
-            if not isinstance(end, socket.socket):
-                continue
-            if isinstance(key.data, Pair):
-                if end.fileno() != -1:
-                    key.data.handle(end, events)
-            else:
-                accept(selector, end, listeners[end])
+            serve(selector, listeners, key, events)
+
+
+def serve(
+    selector: selectors.BaseSelector, listeners: dict[socket.socket, str], key: selectors.SelectorKey, events: int
+) -> None:
+    """Take a connection, or move its bytes; one that was closed in this very round is left alone."""
+    end = key.fileobj
+    if not isinstance(end, socket.socket) or end.fileno() == -1:
+        return
+    if isinstance(key.data, Pair):
+        key.data.handle(end, events)
+    else:
+        accept(selector, end, listeners[end])
 
 
 def main(arguments: list[str]) -> None:

@@ -32,7 +32,7 @@ from nanoclaw.sandbox.runtimes.base import BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.docker_box import Built, DockerBox
 from nanoclaw.sandbox.runtimes.docker_spec import (
     LABELS,
-    ContainerPlan,
+    BoxPlan,
     container_body,
     container_name,
 )
@@ -45,6 +45,8 @@ from nanoclaw.sandbox.surroundings import etc_files
 T = TypeVar("T")
 
 THREADS = 8
+SWEEP_SECONDS = 3.0  # at a host's start; an engine that is slower is swept before its next box
+OCI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SEPARATE = re.compile(r"runsc|kata|gvisor", re.IGNORECASE)
 NOT_FOUND = 404
 IMAGE = "Make it: nanoclaw image build"
@@ -60,6 +62,8 @@ class DockerRuntime:
     def __init__(
         self, oci: str, folder: Path, interpreter: Interpreter, socket_path: str = "", places: Iterable[Path] = ()
     ) -> None:
+        if oci and not OCI_NAME.fullmatch(oci):
+            raise SandboxError(f"{oci!r} cannot be the name of an engine's runtime.")
         self._oci = oci
         self._folder = folder / "engine" / (oci or "default")
         self._told = socket_path
@@ -147,8 +151,9 @@ class DockerRuntime:
     async def end_orphans(self, install: str) -> int:
         """End what earlier hosts of this install left running. An engine that does not answer is swept later."""
         try:
-            return await self._in_thread(lambda: self._end_orphans(install))
-        except SandboxError:
+            async with asyncio.timeout(SWEEP_SECONDS):
+                return await self._in_thread(lambda: self._end_orphans(install))
+        except (SandboxError, TimeoutError):
             self._unswept.add(install)
             return 0
 
@@ -182,7 +187,7 @@ class DockerRuntime:
         making = Making(engine, self._folder / box_name(label.session, label.fence))
         try:
             gate, listeners = (None, []) if direct else making.open_gate(spec.ports)
-            plan = ContainerPlan(
+            plan = BoxPlan(
                 label=label,
                 runtime=self.name,
                 oci_runtime=self._oci,

@@ -71,25 +71,27 @@ class Frames:
     def __init__(self, take: Callable[[int, bytes], None]) -> None:
         self._take = take
         self._header = b""
+        self._stream = 0
         self._left = 0
 
     def feed(self, data: bytes) -> None:
         """Hand on what `data` holds of each stream."""
         while data:
-            if self._left == 0:
-                missing = HEADER_BYTES - len(self._header)
-                self._header += data[:missing]
-                data = data[missing:]
-                if len(self._header) == HEADER_BYTES:
-                    self._left = int.from_bytes(self._header[4:], "big")
-                    if self._left == 0:
-                        self._header = b""
-                continue
-            part, data = data[: self._left], data[self._left :]
-            self._left -= len(part)
-            self._take(self._header[0], part)
-            if self._left == 0:
-                self._header = b""
+            data = self._take_payload(data) if self._left else self._take_header(data)
+
+    def _take_header(self, data: bytes) -> bytes:
+        missing = HEADER_BYTES - len(self._header)
+        self._header += data[:missing]
+        if len(self._header) == HEADER_BYTES:
+            self._stream, self._left = self._header[0], int.from_bytes(self._header[4:], "big")
+            self._header = b""
+        return data[missing:]
+
+    def _take_payload(self, data: bytes) -> bytes:
+        part, rest = data[: self._left], data[self._left :]
+        self._left -= len(part)
+        self._take(self._stream, part)
+        return rest
 
 
 class DockerBox:

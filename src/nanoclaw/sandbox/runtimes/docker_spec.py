@@ -16,7 +16,7 @@ from pathlib import Path
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import PYTHON
 from nanoclaw.sandbox.runtimes.base import BoxLabel
-from nanoclaw.sandbox.runtimes.container_seccomp import container_profile
+from nanoclaw.sandbox.runtimes.engine_seccomp import engine_profile
 from nanoclaw.sandbox.spec import MIB, Limits, Mount, SandboxSpec
 from nanoclaw.sandbox.surroundings import RUNNER
 
@@ -35,7 +35,7 @@ Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
-class ContainerPlan:
+class BoxPlan:
     """What beside the spec decides what is made. `files`: path in the box -> where its bytes lie on the host."""
 
     label: BoxLabel
@@ -59,7 +59,7 @@ def container_name(label: BoxLabel) -> str:
     return f"nanoclaw-{label.install}-{label.session}-{label.fence}"
 
 
-def container_body(spec: SandboxSpec, plan: ContainerPlan) -> Json:
+def container_body(spec: SandboxSpec, plan: BoxPlan) -> Json:
     """Return the body of the request that creates the box's container. Raises SandboxError for uid 0."""
     if plan.uid == 0:
         raise SandboxError("A sandbox never runs as root; it needs a uid of its own.")
@@ -99,12 +99,12 @@ def with_image_python(spec: SandboxSpec) -> SandboxSpec:
     return replace(spec, mounts=mounts, env=env, command=(IMAGE_PYTHON, *spec.command[1:]))
 
 
-def _host_config(spec: SandboxSpec, plan: ContainerPlan) -> Json:
+def _host_config(spec: SandboxSpec, plan: BoxPlan) -> Json:
     mounts = [_bind(mount) for mount in spec.mounts]
     mounts += [_bind(Mount(source, target)) for target, source in plan.files.items()]
     if plan.gate is not None:
         mounts.append(_bind(Mount(plan.gate, GATE_FOLDER)))
-    security = ["no-new-privileges", f"seccomp={container_profile()}"]
+    security = ["no-new-privileges", f"seccomp={engine_profile()}"]
     config: Json = {
         "Mounts": mounts,
         "NetworkMode": "none",

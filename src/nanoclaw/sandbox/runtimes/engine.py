@@ -24,10 +24,10 @@ import msgspec
 
 from nanoclaw.sandbox.runtimes.base import BoxUsage
 from nanoclaw.sandbox.runtimes.engine_words import (
-    Container,
     Created,
     EngineError,
     EngineInfo,
+    Inspected,
     Listed,
     Refusal,
     Stats,
@@ -108,9 +108,9 @@ class Engine:
         """Start a container."""
         self.call("POST", f"/containers/{quote(container)}/start")
 
-    def inspect(self, container: str, seconds: float = CALL_SECONDS) -> Container:
+    def inspect(self, container: str, seconds: float = CALL_SECONDS) -> Inspected:
         """Return what a container is and does now."""
-        return self._decode(self.call("GET", f"/containers/{quote(container)}/json", seconds=seconds), Container)
+        return self._decode(self.call("GET", f"/containers/{quote(container)}/json", seconds=seconds), Inspected)
 
     def wait(self, container: str, seconds: float) -> None:
         """Wait until a container does not run; EngineError when it still does after `seconds`."""

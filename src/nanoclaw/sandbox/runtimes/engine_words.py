@@ -55,7 +55,7 @@ class State(msgspec.Struct, frozen=True, rename="pascal"):
     error: str = ""
 
 
-class Container(msgspec.Struct, frozen=True, rename="pascal"):
+class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     """One container, from `/containers/{id}/json`."""
 
     id: str

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 
 from nanoclaw.domain.group import GroupConfig, Kernel
 from nanoclaw.errors import SandboxError
@@ -19,11 +21,15 @@ Factory = Callable[[str], Runtime]  # given what stands behind the colon of the 
 
 
 class Runtimes:
-    """Makes runtimes when they are first wanted, from the loop's thread, and keeps them until `close`."""
+    """Makes runtimes when they are first wanted, from the loop's thread, and keeps them until `close`.
 
-    def __init__(self, factories: Mapping[str, Factory], override: str = "") -> None:
+    `used`: a file of the host's own that names, one a line, what has run boxes, so that a later host finds them.
+    """
+
+    def __init__(self, factories: Mapping[str, Factory], override: str = "", used: Path | None = None) -> None:
         self._factories = factories
         self._override = override
+        self._used = used
         self._made: dict[str, Runtime] = {}
         self._checked: set[str] = set()
         self._checking = asyncio.Lock()
@@ -58,6 +64,7 @@ class Runtimes:
         async with self._checking:
             if name not in self._checked:
                 await asyncio.to_thread(runtime.check)
+                await asyncio.to_thread(self._remember, name)
                 self._checked.add(name)
         return runtime
 
@@ -66,10 +73,24 @@ class Runtimes:
         return iter(list(self._made.values()))
 
     async def end_orphans(self, install: str) -> int:
-        """End boxes of this install that outlived their host, in every runtime made so far; return how many."""
+        """End boxes of this install that outlived their host, in every runtime that ever had one; return how many."""
+        for name in await asyncio.to_thread(self._remembered):
+            with suppress(SandboxError):  # a name that nothing is made for any more
+                self.get(name)
         return sum([await runtime.end_orphans(install) for runtime in self])
 
     async def close(self) -> None:
         """Kill what still runs and give back what the runtimes hold."""
         for runtime in self:
             await runtime.close()
+
+    def _remembered(self) -> list[str]:
+        if self._used is None or not self._used.exists():
+            return []
+        return self._used.read_text(encoding="utf-8").split()
+
+    def _remember(self, name: str) -> None:
+        if self._used is not None and name not in self._remembered():
+            self._used.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._used.open("a", encoding="utf-8") as file:
+                file.write(f"{name}\n")

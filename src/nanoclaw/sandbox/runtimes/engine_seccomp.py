@@ -31,7 +31,7 @@ WORD_BITS = 32
 Rule = dict[str, object]
 
 
-def container_profile() -> str:
+def engine_profile() -> str:
     """Return the profile as JSON; about 12 KB."""
     listed = [line for line in CALLS.read_text(encoding="ascii").splitlines() if not line.startswith("#")]
     left_out = {*REFUSED, *ABSENT, *CHECKED, *ALSO_ABSENT}
