@@ -105,6 +105,9 @@ the wall
   sandbox/plan.py                     What launch.py is told to become
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
+  sandbox/allowlist.py                Which folders of this machine may be given to boxes: config/mounts.toml
+  sandbox/pins.py                     A folder held by descriptor, and whether a held box really got that one
+  sandbox/folders.py                  Whether a folder may be given to a box, and how; a group's folders for one start
   sandbox/machine.py                  How much memory this machine has, all together and free
   sandbox/memory_watch.py             The memory limit of boxes where no cgroup keeps it
   sandbox/netns.py                    Makes the listeners on a box's own loopback

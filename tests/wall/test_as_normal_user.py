@@ -51,7 +51,13 @@ def test_every_test_of_the_wall_holds_for_a_normal_user(readable: Path) -> None:
         pytest.skip("there is no Python 3.11 in /usr that another uid could read: install python3")
     # The attempts to get out need the gateway, whose namespaces need root.
     copied = shutil.ignore_patterns("__pycache__", "*.pyc", "*egress.py", "attempts_*.py", "internet.py")
-    for name in ("src/nanoclaw/sandbox", "src/nanoclaw/contract", "src/nanoclaw/runner", "tests/wall"):
+    for name in (
+        "src/nanoclaw/sandbox",
+        "src/nanoclaw/domain",
+        "src/nanoclaw/contract",
+        "src/nanoclaw/runner",
+        "tests/wall",
+    ):
         shutil.copytree(REPOSITORY / name, readable / name, ignore=copied)
     for name in ("errors.py", "clock.py", "log.py", "__init__.py"):
         shutil.copy(REPOSITORY / "src/nanoclaw" / name, readable / "src/nanoclaw" / name)

@@ -25,6 +25,7 @@ from nanoclaw.sandbox.cgroup import BoxCgroup, create_cgroup, find_hierarchies, 
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.launch import BLOB
 from nanoclaw.sandbox.listeners import NetnsHelper
+from nanoclaw.sandbox.pins import confirm_pins
 from nanoclaw.sandbox.plan import LaunchPlan, Staging, host_environment, launch
 from nanoclaw.sandbox.records import BoxRecord, BoxRecords, boot_id, box_name, end_processes, mark_of
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Capability, Hold
@@ -140,6 +141,7 @@ class BubblewrapRuntime:
             async with asyncio.timeout(START_SECONDS):
                 await box.identify()
                 box.listeners = await self._listen(box.pid, spec.ports)
+                await confirm_pins(box.pid, spec.mounts)  # it opened them by path
                 self._record(box, cgroup)
         except (OSError, SandboxError) as error:  # TimeoutError is an OSError
             box.kill()
