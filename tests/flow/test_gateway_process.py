@@ -226,7 +226,7 @@ async def test_a_request_the_gateway_does_not_know_gets_no_more_than_an_error(ga
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user; run the tests as root")
 async def test_another_user_gets_no_answer_on_the_admin_socket(gateway: Gateway) -> None:
-    with TemporaryDirectory() as directory:
+    with TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as directory:
         place = Path(directory)
         place.chmod(0o755)
         (place / "gateway.sock").hardlink_to(gateway.admin_path)

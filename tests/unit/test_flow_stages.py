@@ -100,7 +100,8 @@ class FullOnce:
 async def test_the_sweep_looks_once_a_second_and_goes_on_when_the_disk_is_full(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         deliver = FullOnce()
-        sweep = Sweep(world.means, world.live, world.runs, world.wake, cast(Deliver, deliver), world.chase)
+        stages = (world.live, world.runs, world.wake, cast(Deliver, deliver), world.chase)
+        sweep = Sweep(world.means, *stages, seats=world.seats, teller=world.teller)
         async with asyncio.timeout(5):
             await sweep.run(deliver.second)
         assert deliver.looks == 2 and "store.filled" in world.log_lines.getvalue()
