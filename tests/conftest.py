@@ -15,8 +15,8 @@ import pytest
 
 from tests.loop_watch import LoopWatch
 
-
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a disk that others use made thousands of small commits wait 2 minutes in all
+# Thousands of small commits to a disk that others use made the default tier wait two minutes in all (seen).
+SHARED_MEMORY = "/dev/shm"
 ROOM_BYTES = 6 << 30
 
 
