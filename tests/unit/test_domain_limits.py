@@ -55,13 +55,13 @@ def test_sizes_and_numbers_are_read_as_people_write_them(name: str, text: str, v
 
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_is_no_size_is_refused_with_an_example_and_the_range(text: str) -> None:
-    with pytest.raises(ValueError, match="from 128 MB to 1 TB"):
+    with pytest.raises(ValueError, match="from 256 MB to 1 TB"):
         parse_limit("memory", text)
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("memory", "127M"), ("memory", "2T"), ("pids", "31"), ("cpus", "0.05"), ("turn-minutes", "0"), ("disk", "63M"),
+    [("memory", "255M"), ("memory", "2T"), ("pids", "31"), ("cpus", "0.05"), ("turn-minutes", "0"), ("disk", "63M"),
      ("open-files", "255"), ("tmp", "15M"), ("pids", "1.5"), ("cpus", "1e3"), ("pids", "-300")],
 )  # fmt: skip
 def test_what_is_out_of_range_is_refused_with_the_range(name: str, text: str) -> None:
@@ -118,7 +118,7 @@ def test_limits_are_set_shown_and_taken_back_and_the_boxes_are_set_up_anew(tmp_p
 
 def test_a_limit_that_is_refused_changes_nothing_and_the_words_name_option_and_range(tmp_path: Path) -> None:
     with office(tmp_path) as desk:
-        with pytest.raises(Refused, match=r"--memory: 4 is|--memory: '4' is not a size.*from 128 MB to 1 TB.*default"):
+        with pytest.raises(Refused, match=r"--memory: 4 is|--memory: '4' is not a size.*from 256 MB to 1 TB.*default"):
             desk.ncl("groups config update main --pids 300 --memory 4")
         assert facts(desk, "groups config get main")["pids"] == "512 (default)"
 

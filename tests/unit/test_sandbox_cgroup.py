@@ -67,3 +67,52 @@ def test_a_limit_that_is_refused_stops_the_start_and_leaves_nothing(tmp_path: Pa
     (tmp_path / "pids" / "nanoclaw-abcd" / "s-1" / "pids.max").mkdir()
     with pytest.raises((SandboxError, OSError)):
         create_cgroup(find_hierarchies(tmp_path, tmp_path / "none"), "abcd", "s-1", LIMITS)
+
+
+def delegated(root: Path, *, host_in: str = "user.slice/user@7/app.slice/nanoclaw.service") -> Path:
+    """A version 2 tree as systemd makes it for a user: what is theirs begins at `user@7`. Returns the membership."""
+    write(root / "cgroup.controllers", "cpu memory pids\n")
+    folder = root
+    for name in host_in.split("/"):
+        folder /= name
+        write(folder / "cgroup.controllers", "memory pids\n")
+        write(folder / "cgroup.subtree_control")
+        write(folder / "cgroup.procs")
+    (folder / "cgroup.procs").write_text("4711\n")  # the host itself
+    membership = root.parent / "membership"
+    membership.write_text(f"0::/{host_in}\n")
+    return membership
+
+
+def test_a_delegated_part_is_divided_where_no_process_is(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    found = find_hierarchies(root, delegated(root))
+    assert [(str(h.folder.relative_to(root)), h.version, h.controllers) for h in found] == [
+        ("user.slice/user@7/app.slice", 2, ("memory", "pids"))
+    ]
+    cgroup = create_cgroup(found, "abcd", "s-1", LIMITS)
+    assert (found[0].folder / "cgroup.subtree_control").read_text() == "+memory +pids"
+    assert cgroup.paths == (str(root / "user.slice/user@7/app.slice/nanoclaw-abcd/s-1"),)
+
+
+def test_a_part_with_processes_in_it_is_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    membership = delegated(root)
+    (root / "user.slice/user@7/app.slice/cgroup.procs").write_text("12\n")
+    (found,) = find_hierarchies(root, membership)
+    assert found.folder == root / "user.slice/user@7"
+
+
+def test_without_the_memory_controller_a_part_is_of_no_use(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    membership = delegated(root, host_in="user@7/nanoclaw.service")
+    (root / "user@7/cgroup.controllers").write_text("pids\n")
+    assert find_hierarchies(root, membership) == ()
+
+
+def test_a_host_in_the_root_of_the_mount_has_no_part_of_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    write(root / "cgroup.controllers", "memory pids\n")
+    membership = tmp_path / "membership"
+    membership.write_text("0::/../..\n")
+    assert find_hierarchies(root, membership) == ()

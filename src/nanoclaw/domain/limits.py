@@ -51,7 +51,7 @@ class Range:
 
 
 RANGES = {
-    "memory": Range("memory_mb", 128, 1024 * 1024, is_size=True),
+    "memory": Range("memory_mb", 256, 1024 * 1024, is_size=True),
     "pids": Range("processes", 32, 32_768),
     "cpus": Range("cpus", 0.1, 512, is_whole=False),
     "disk": Range("disk_mb", 64, 16 * 1024 * 1024, is_size=True),

@@ -1,9 +1,13 @@
-"""Memory, process and CPU limits of a box by cgroups, where the host may write them (in practice: a root host).
+"""Memory, process and CPU limits of a box by cgroups, where the host may write them: as root, or in a part given to it.
 
 One folder per install, one below it per box: `<hierarchy>/nanoclaw-<install>/<session>-<fence>`, so that what belongs
-to this install is known by its own folder. Version 1 below the host's own cgroup; version 2 below the root of the
-mount (a cgroup with processes cannot have controllers of its own). Where neither is writable there is no cgroup:
-the runner then bounds processes inside the box with RLIMIT_NPROC, and memory is the machine's.
+to this install is known by its own folder. Version 1: below the host's own cgroup. Version 2: a cgroup with processes
+cannot give controllers to those below it, so root goes below the root of the mount, and a normal user's host below
+the nearest of the host's ancestors that is its own, holds no process and has controllers to give: under systemd
+`user@UID.service`, or a service with `Delegate=yes` whose host was started in a cgroup below it. To move a process from
+one place to another its mover must also own the nearest cgroup above both, so an ancestor is looked for and no other.
+Where nothing is writable there is no cgroup: the runner bounds processes inside the box with RLIMIT_NPROC, and the
+host's watch memory (memory_watch.py).
 Fails: SandboxError only when a limit that could be set is refused; a missing hierarchy is not an error.
 """
 
@@ -46,6 +50,9 @@ def find_hierarchies(root: Path = ROOT, membership: Path = Path("/proc/self/cgro
         if usable and os.access(root, os.W_OK) and os.access(root / "cgroup.subtree_control", os.W_OK):
             return (Hierarchy(root, 2, usable),)
     own = _own_folders(membership)
+    delegated = _find_delegated(root if (root / "cgroup.controllers").exists() else root / "unified", own.get("", ""))
+    if delegated is not None:
+        return (delegated,)
     found: list[Hierarchy] = []
     for controller in CONTROLLERS:
         mounted = root / controller
@@ -54,6 +61,20 @@ def find_hierarchies(root: Path = ROOT, membership: Path = Path("/proc/self/cgro
         if (mounted / "cgroup.procs").exists() and os.access(folder, os.W_OK):
             found.append(Hierarchy(folder, 1, (controller,)))
     return tuple(found)
+
+
+def _find_delegated(mount: Path, own: str) -> Hierarchy | None:
+    """Return the nearest ancestor of the host's own version 2 cgroup that it may divide; None: there is none."""
+    for folder in [mount / own.strip("/"), *(mount / own.strip("/")).parents]:
+        if folder == mount or mount not in folder.parents:
+            return None
+        with suppress(OSError):
+            usable = tuple(name for name in CONTROLLERS if name in (folder / "cgroup.controllers").read_text().split())
+            is_empty = not (folder / "cgroup.procs").read_text().strip()
+            files = (folder, folder / "cgroup.procs", folder / "cgroup.subtree_control")
+            if "memory" in usable and is_empty and all(os.access(file, os.W_OK) for file in files):
+                return Hierarchy(folder, 2, usable)
+    return None
 
 
 def _own_folders(membership: Path) -> dict[str, str]:
