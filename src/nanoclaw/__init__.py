@@ -43,6 +43,7 @@ the central store
   store/inbox.py                      What waits for agents: claims with attempt and fence
   store/outbox.py                     Deliveries, in order per session and address, until sent or given up
   store/refusals.py                   Who was refused where and why, counted; never their words
+  store/proofs.py                     What sandboxes were seen to hold
   store/query.py                      What a person asks of the store's file in SQL: it can only read
   store/builds.py                     Package builds: what was asked to be installed for a group, and what came of it
   store/listings.py                   What `ncl` lists, shows and finds, over every table; writes nothing
@@ -66,6 +67,7 @@ the data path, in the order of a message
   flow/claim.py                       Rows of the store become rows of a mailbox
   flow/seats.py                       How many boxes run at once, and whose turn it is while all seats are taken
   flow/start.py                       A session without a live run gets one: fence, claims, mailbox, box, gateway
+  flow/proof.py                       A group's wall is tried before its first box starts, and after each change of it
   flow/compose.py                     What the host writes for a group before its box starts
   flow/outside.py                     What running boxes are told of the way out, kept current in files
   flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
@@ -118,6 +120,7 @@ the wall
   sandbox/wire.py                     The only parser of bytes that a box wrote
   sandbox/allowance.py                How much a run may say before it is ended for flooding
   sandbox/watchdog.py                 The disk limit of boxes: what bubblewrap cannot bound
+  sandbox/prove.py                    Tries a wall and its limits in throw-away boxes; reads what came of it as hostile
   sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
   sandbox/packages.py                 What builds a group's packages: the protocol, and what is to be built
   sandbox/runtimes/base.py            What every runtime implements
@@ -132,6 +135,15 @@ the wall
   sandbox/runtimes/engine_words.py    What an engine answers, as types
   sandbox/runtimes/process.py         A box that is a child process: its pipes, its end, what is cleared away
   sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
+
+inside a box that is tried
+  sandbox/canaries/__main__.py        Each canary tries one way out and says whether it got through
+  sandbox/canaries/probe.py           What a canary is made of: its question, its answer, calls of the kernel
+  sandbox/canaries/files.py           The host's files, other assistants', what is mounted and how
+  sandbox/canaries/network.py         Networks, names, sockets of the host
+  sandbox/canaries/rights.py          Root, devices, settings, other processes and what those hold
+  sandbox/canaries/kernel.py          Namespaces, mounts, tracing, and calls an agent never needs
+  sandbox/canaries/limits.py          More than a box may have, of everything that is limited
 
 inside the wall
   runner/__main__.py                  Start of the runner

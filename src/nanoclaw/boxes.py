@@ -16,6 +16,7 @@ from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.proof import BoxTrials, Prover
 from nanoclaw.flow.seats import Seats, decide_seat_count
 from nanoclaw.flow.start import BoxParts
 from nanoclaw.gateway.client import GatewayClient
@@ -81,6 +82,7 @@ def make_seats(means: Means) -> Seats:
 def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:
     """Put together what boxes are built from."""
     config, log = means.config, means.log
+    watchdog = DiskWatchdog(means.clock, log)
     return BoxParts(
         runtimes=runtimes,
         gateway=gateway,
@@ -88,7 +90,8 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         agent_binary=find_agent_binary(config),
         source=SOURCE,
         limits=Limits(turn_seconds=config.settings.turn_seconds),
-        watchdog=DiskWatchdog(means.clock, log),
+        watchdog=watchdog,
         memory_watch=MemoryWatch(log),
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
+        prover=Prover(means, BoxTrials(config, watchdog)),
     )

@@ -35,7 +35,7 @@ REHEARSAL_BOOT = (
 RESTART_SECONDS = 1.0
 COMPILE_SECONDS = 20.0
 LOG_BYTES = 65536
-IN_EVERY_BOX = ("contract", "runner")
+IN_EVERY_BOX = ("contract", "runner", "sandbox/canaries")
 SpawnRehearsal = Callable[[Config, socket.socket], "subprocess.Popen[bytes]"]
 
 

@@ -37,6 +37,7 @@ from nanoclaw.flow.live import LiveRun, LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.notify import Notify
 from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.proof import Prover, Trials
 from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
@@ -83,6 +84,7 @@ class Home:
     channel: ScriptedChannel = field(default_factory=lambda: ScriptedChannel(CHANNEL))
     settings: Settings = field(default_factory=Settings)
     others: dict[str, ScriptedChannel] = field(default_factory=dict[str, ScriptedChannel])  # by name
+    trials: Trials | None = None  # None: no box is tried before it starts
     said: int = 0  # messages people wrote, for their platform ids
 
     def config(self) -> Config:
@@ -165,6 +167,7 @@ class World:
             self.watchdog,
             MemoryWatch(log),
             OutsideFiles(config.paths, Outside, log),
+            prover=Prover(self.means, home.trials) if home.trials else None,
         )
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}

@@ -37,6 +37,7 @@ class LiveRun:
     claimed: int  # rows the box has to answer; 0: idle
     finished_at: float  # when it last finished one, or got the first it holds
     limits: Limits = Limits()  # noqa: RUF009  it is frozen
+    proof: str | None = None  # of the wall it runs behind
     destinations: frozenset[str] = frozenset()  # the names it was told
     packages_set: str = ""  # what it has of its group's packages
     busy_since: float | None = None  # since when the box holds a lock on outbound.db

@@ -107,7 +107,7 @@ class RunKeeper:
             self._typing(run.chat, True)
         now = self._means.clock.now_ms()
         await self._means.store.write(
-            lambda connection: self._means.tables.sessions.set_running(connection, session, plan.fence, now)
+            lambda connection: self._means.tables.sessions.set_running(connection, session, plan.fence, now, run.proof)
         )
 
     async def collect(self, run: LiveRun) -> None:

@@ -28,6 +28,7 @@ from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
+from nanoclaw.flow.proof import Asked, Prover
 from nanoclaw.flow.seats import Wanted, decide_seats_of
 from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
@@ -71,6 +72,7 @@ class BoxParts:
     watchdog: DiskWatchdog
     memory_watch: MemoryWatch
     outside: OutsideFiles
+    prover: Prover | None = None  # None: scripted boxes, which have no wall
 
 
 def decide_memory_watch(capabilities: Sequence[Capability]) -> bool:
@@ -105,6 +107,7 @@ class Starter:
         mailbox, places = await means.blocking(self._prepare, plan)
         means.reached("wake.projected")
         spec = build_spec(self._box_inputs((plan.group, limits), mailbox, places, recover=False))
+        proof = await parts.prover.prove(Asked(plan.group, plan.session.id), runtime, spec) if parts.prover else None
         box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         try:
             await self._open_gateway(plan, box)
@@ -133,6 +136,7 @@ class Starter:
             claimed=plan.claimed.triggers,
             finished_at=now,
             limits=limits,
+            proof=proof,
             destinations=frozenset(place.name for place in plan.destinations),
             packages_set=plan.config.packages_set,
         )

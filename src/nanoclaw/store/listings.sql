@@ -67,9 +67,17 @@ ORDER BY g.created_at, d.local_name LIMIT :most;
 SELECT s.id, g.name AS agent, m.channel_type AS channel, m.platform_id AS chat, s.thread_id AS thread, s.mode,
   s.run_state AS state, s.fence AS run,
   (SELECT count(*) FROM inbox i WHERE i.session_id = s.id AND i.state IN ('queued', 'claimed')) AS waiting,
-  s.last_active_at, s.created_at, s.closed_at, s.agent_group_id
+  s.last_active_at, s.created_at, s.closed_at, s.agent_group_id,
+  CASE p.passed WHEN 1 THEN 'held' WHEN 0 THEN 'failed' END AS wall, p.runtime AS wall_by,
+  p.proved_at AS wall_tried_at, p.took_ms AS wall_took_ms,
+  (SELECT group_concat(json_extract(c.value, '$.name') || ' ' || json_extract(c.value, '$.finding'), ', ')
+    FROM json_each(p.results) c) AS canaries,
+  (SELECT group_concat(json_extract(c.value, '$.name') || ' ' || json_extract(c.value, '$.finding'), ', ')
+    FROM json_each((SELECT l.results FROM sandbox_proofs l WHERE l.agent_group_id IS NULL AND l.runtime = p.runtime
+      AND l.boot = p.boot ORDER BY l.id DESC LIMIT 1)) c) AS wall_limits
 FROM sessions s JOIN agent_groups g ON g.id = s.agent_group_id
 LEFT JOIN messaging_groups m ON m.id = s.messaging_group_id
+LEFT JOIN sandbox_proofs p ON p.id = s.proof_id
 WHERE (:id IS NULL OR s.id = :id) AND (:group IS NULL OR s.agent_group_id = :group)
   AND (:chat IS NULL OR s.messaging_group_id = :chat) AND (:closed = 1 OR s.closed_at IS NULL)
 ORDER BY s.last_active_at DESC, s.id LIMIT :most;

@@ -118,9 +118,15 @@ class Sessions:
             raise StaleClaim(f"session {session} has a live run")
         return int(row["fence"])
 
-    def set_running(self, connection: sqlite3.Connection, session: str, fence: int, now: int) -> bool:
-        """starting -> running. Returns False when the run has moved on."""
-        return self._sql.change(connection, "set_running", id=session, fence=fence, now=now) == 1
+    def set_running(
+        self, connection: sqlite3.Connection, session: str, fence: int, now: int, proof: str | None = None
+    ) -> bool:
+        """starting -> running, behind a wall of which `proof` says what it holds. False: the run has moved on."""
+        return self._sql.change(connection, "set_running", id=session, fence=fence, now=now, proof=proof) == 1
+
+    def set_proof(self, connection: sqlite3.Connection, session: str, proof: str) -> None:
+        """Note the proof that kept a session's box from starting."""
+        self._sql.change(connection, "set_proof", id=session, proof=proof)
 
     def set_stopping(self, connection: sqlite3.Connection, session: str, fence: int, now: int) -> bool:
         """starting, running -> stopping. Returns False when the run has moved on."""

@@ -47,8 +47,11 @@ WHERE id = :id AND run_state = 'over' RETURNING fence, last_seq;
 
 -- name: set_running!
 -- starting -> running
-UPDATE sessions SET run_state = 'running', run_changed_at = :now
+UPDATE sessions SET run_state = 'running', run_changed_at = :now, proof_id = coalesce(:proof, proof_id)
 WHERE id = :id AND fence = :fence AND run_state = 'starting';
+
+-- name: set_proof!
+UPDATE sessions SET proof_id = :proof WHERE id = :id;
 
 -- name: set_stopping!
 -- starting, running -> stopping

@@ -15,6 +15,7 @@ from nanoclaw.store.listings import Listings
 from nanoclaw.store.outbox import Outbox
 from nanoclaw.store.pairing import Pairing
 from nanoclaw.store.people import NewId, People
+from nanoclaw.store.proofs import Proofs
 from nanoclaw.store.refusals import Refusals
 from nanoclaw.store.sessions import Sessions
 
@@ -35,6 +36,7 @@ class Tables:
     approvals: Approvals
     pairing: Pairing
     builds: Builds
+    proofs: Proofs
     listings: Listings
 
 
@@ -53,5 +55,6 @@ def build_tables(new_id: NewId) -> Tables:
         approvals=Approvals(new_id),
         pairing=Pairing(new_id),
         builds=Builds(new_id),
+        proofs=Proofs(new_id),
         listings=Listings(),
     )

@@ -19,6 +19,7 @@ Action = Callable[[sqlite3.Connection, Call, Aftermath], Table]
 DETAILS = frozenset({
     "agent_group_id", "user_id", "messaging_group_id", "target_id", "session_id", "options", "answer", "prompt", "text",
     "created_at", "run", "schedule", "context", "missed", "granted_by", "added_by",
+    "wall", "wall_by", "wall_tried_at", "wall_took_ms", "canaries", "wall_limits",
 })  # fmt: skip
 LISTED = (
     "groups", "messaging-groups", "wirings", "users", "roles", "members", "destinations", "sessions", "user-dms",
