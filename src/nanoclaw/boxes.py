@@ -23,6 +23,7 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.prove import Watches
 from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.docker import DockerRuntime
@@ -82,7 +83,7 @@ def make_seats(means: Means) -> Seats:
 def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:
     """Put together what boxes are built from."""
     config, log = means.config, means.log
-    watchdog = DiskWatchdog(means.clock, log)
+    watchdog, memory_watch = DiskWatchdog(means.clock, log), MemoryWatch(log)
     return BoxParts(
         runtimes=runtimes,
         gateway=gateway,
@@ -91,7 +92,7 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         source=SOURCE,
         limits=Limits(turn_seconds=config.settings.turn_seconds),
         watchdog=watchdog,
-        memory_watch=MemoryWatch(log),
+        memory_watch=memory_watch,
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
-        prover=Prover(means, BoxTrials(config, watchdog)),
+        prover=Prover(means, BoxTrials(config, Watches(watchdog, memory_watch))),
     )

@@ -158,17 +158,10 @@ class World:
         self.teller, self.watchdog = Teller(self.means), DiskWatchdog(home.clock, log)
         gateway = cast(GatewayClient, self.gateway)
         parts = BoxParts(
-            Runtimes({"bubblewrap": lambda _: self.runtime}),
-            gateway,
-            Interpreter(Path("/usr/bin/python3")),
-            None,
-            Path(nanoclaw.__file__).parent,
-            Limits(),
-            self.watchdog,
-            MemoryWatch(log),
-            OutsideFiles(config.paths, Outside, log),
-            prover=Prover(self.means, home.trials) if home.trials else None,
-        )
+            Runtimes({"bubblewrap": lambda _: self.runtime}), gateway, Interpreter(Path("/usr/bin/python3")), None,
+            Path(nanoclaw.__file__).parent, Limits(), self.watchdog, MemoryWatch(log),
+            OutsideFiles(config.paths, Outside, log), Prover(self.means, home.trials) if home.trials else None,
+        )  # fmt: skip
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
         self.changed: list[str] = []

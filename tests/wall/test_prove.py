@@ -18,8 +18,19 @@ from nanoclaw.log import open_log
 from nanoclaw.sandbox import prove as proving
 from nanoclaw.sandbox.canaries import __main__ as canaries
 from nanoclaw.sandbox.canaries.limits import LIMITS
+from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.plan import LaunchPlan
-from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, Finding, Grounds, Proof, parse_answers, prove, prove_limits
+from nanoclaw.sandbox.prove import (
+    LIMIT_MEANINGS,
+    MEANINGS,
+    Finding,
+    Grounds,
+    Proof,
+    Watches,
+    parse_answers,
+    prove,
+    prove_limits,
+)
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.process import ProcessBox
 from nanoclaw.sandbox.spec import MIB, Limits, Mount, SandboxSpec, build_spec
@@ -137,7 +148,7 @@ async def test_what_the_host_did_not_give_is_found_in_the_environment(wall: Wall
     assert await failures(wall, change_plan=leak) == {"environment"}
 
 
-async def test_devices_are_found(wall: Wall) -> None:
+async def test_devices_of_the_machine_are_found(wall: Wall) -> None:
     device = next((path for path in ("/dev/fuse", "/dev/kvm", "/dev/kmsg") if Path(path).exists()), "")
     if not device:
         pytest.skip("this machine has no such device")
@@ -157,11 +168,10 @@ async def test_a_box_that_says_nothing_has_failed_every_canary(wall: Wall) -> No
 
 
 async def test_limits_hold_or_the_runtime_says_that_it_keeps_none(wall: Wall) -> None:
-    watchdog = DiskWatchdog(SystemClock(), open_log("error"))
-    proof = await prove_limits(wall.runtime, build_spec(wall.inputs), wall.label(), grounds(wall), watchdog)
+    watches = Watches(DiskWatchdog(SystemClock(), open_log("error")), MemoryWatch(open_log("error")))
+    proof = await prove_limits(wall.runtime, build_spec(wall.inputs), wall.label(), grounds(wall), watches)
     findings = {result.name: result.finding for result in proof.results}
     assert set(findings) == set(LIMIT_MEANINGS)
-    assert findings.pop("memory") is (Finding.HELD if wall.runtime.has_cgroups else Finding.NOT_KEPT)
     assert set(findings.values()) == {Finding.HELD}
 
 
@@ -171,8 +181,8 @@ async def test_a_limit_that_is_not_kept_is_found(wall: Wall) -> None:
     runtime = HoledRuntime(wall.root / "boxes", wall.inputs.interpreter)
     runtime.change_spec = lambda spec: replace(spec, limits=large)
     try:
-        watchdog = DiskWatchdog(SystemClock(), open_log("error"))
-        proof = await prove_limits(runtime, build_spec(wall.inputs), wall.label(), grounds(wall), watchdog)
+        watches = Watches(DiskWatchdog(SystemClock(), open_log("error")), MemoryWatch(open_log("error")))
+        proof = await prove_limits(runtime, build_spec(wall.inputs), wall.label(), grounds(wall), watches)
     finally:
         await runtime.close()
     found = {result.name for result in proof.failed}

@@ -24,11 +24,10 @@ from nanoclaw.config import Config
 from nanoclaw.domain.session import SessionId
 from nanoclaw.errors import SandboxError
 from nanoclaw.flow.means import Means
-from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, SMALL, Grounds, Proof, prove, prove_limits
+from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, SMALL, Grounds, Proof, Watches, prove, prove_limits
 from nanoclaw.sandbox.records import boot_id
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Runtime
 from nanoclaw.sandbox.spec import SandboxSpec
-from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.proofs import ProofOf
@@ -53,9 +52,9 @@ class Trials(Protocol):
 class BoxTrials:
     """Tries walls and limits in real throw-away boxes."""
 
-    def __init__(self, config: Config, watchdog: DiskWatchdog) -> None:
+    def __init__(self, config: Config, watches: Watches) -> None:
         self._config = config
-        self._watchdog = watchdog
+        self._watches = watches
         self._count = 0
 
     async def wall(self, runtime: Runtime, spec: SandboxSpec, group: AgentGroup) -> Proof:
@@ -66,7 +65,7 @@ class BoxTrials:
     async def limits(self, runtime: Runtime, spec: SandboxSpec) -> Proof:
         """Try the limits, with small ones. Raises SandboxError."""
         grounds = Grounds(self._config.paths.data / "proofs")
-        return await prove_limits(runtime, spec, self._label(), grounds, self._watchdog)
+        return await prove_limits(runtime, spec, self._label(), grounds, self._watches)
 
     def _label(self) -> BoxLabel:
         self._count += 1

@@ -18,7 +18,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -30,6 +30,7 @@ import msgspec
 from nanoclaw.contract.mailbox import JOURNAL, OUTBOUND
 from nanoclaw.domain.group import Kernel
 from nanoclaw.domain.limits import MIB, Limits
+from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.sandbox.records import boot_id
 from nanoclaw.sandbox.runtimes.base import Box, BoxExit, BoxLabel, ExitReason, Hold, Runtime
@@ -174,55 +175,68 @@ async def prove(runtime: Runtime, spec: SandboxSpec, label: BoxLabel, grounds: G
     return Proof(results, int((time.monotonic() - began) * 1000))
 
 
+@dataclass(frozen=True, slots=True)
+class Watches:
+    """What ends boxes that are over a limit which the kernel does not keep."""
+
+    disk: DiskWatchdog
+    memory: MemoryWatch
+
+
 async def prove_limits(
-    runtime: Runtime, spec: SandboxSpec, label: BoxLabel, grounds: Grounds, watchdog: DiskWatchdog
+    runtime: Runtime, spec: SandboxSpec, label: BoxLabel, grounds: Grounds, watches: Watches
 ) -> Proof:
     """Try the limits, in boxes that have small ones: about 300 ms with bubblewrap. Raises SandboxError."""
     began = time.monotonic()
     kept = {capability.name.replace(" ", "-"): capability for capability in runtime.capabilities()}
-    absent = [
-        Result(name, Finding.NOT_KEPT, kept[name].how)
-        for name in LIMIT_MEANINGS
-        if name in kept and kept[name].hold is Hold.NONE
-    ]
-    tried = [name for name in LIMIT_MEANINGS if name not in {result.name for result in absent}]
-    results: list[Result] = []
-    for part in ([name for name in tried if name != "memory"], [name for name in tried if name == "memory"]):
+    holds = {name: kept[name].hold if name in kept else Hold.KERNEL for name in LIMIT_MEANINGS}
+    results = [Result(name, Finding.NOT_KEPT, kept[name].how) for name in holds if holds[name] is Hold.NONE]
+    for alone in (False, True):  # whoever takes too much memory may be the end of its box
+        part = {name: hold for name, hold in holds.items() if hold is not Hold.NONE and (name == "memory") is alone}
         if part:
-            results += await _prove_part(runtime, spec, label, (grounds, watchdog), part)
-    return Proof((*results, *absent), int((time.monotonic() - began) * 1000))
+            results += await _prove_part(runtime, spec, label, (grounds, watches), part)
+    return Proof(tuple(results), int((time.monotonic() - began) * 1000))
 
 
 async def _prove_part(
     runtime: Runtime,
     spec: SandboxSpec,
     label: BoxLabel,
-    means: tuple[Grounds, DiskWatchdog],
-    names: list[str],
+    means: tuple[Grounds, Watches],
+    holds: dict[str, Hold],
 ) -> tuple[Result, ...]:
-    bait = await asyncio.to_thread(_lay_bait, means[0], 0)
-    question = {"limits": names} | {
+    grounds, watches = means
+    bait = await asyncio.to_thread(_lay_bait, grounds, 0)
+    question = {"limits": list(holds)} | {
         name: getattr(SMALL, name) for name in ("memory_bytes", "processes", "open_files", "tmp_bytes", "disk_bytes")
     }
     small = replace(proof_spec(spec, bait.folder, question), limits=SMALL, ports=())
+
+    def watch(box: Box) -> None:
+        if holds.get("disk") is Hold.WATCHED:
+            watches.disk.watch(box, (bait.folder,), SMALL.disk_bytes)
+        if holds.get("memory") is Hold.WATCHED:
+            watches.memory.watch(box, SMALL.memory_bytes)
+
     try:
-        ended = await _run(runtime, small, label, (means[1], bait.folder))
+        ended = await _run(runtime, small, label, (watches, watch))
     finally:
         await asyncio.to_thread(_take_away, bait)
-    return tuple(_by_end(result, ended) for result in parse_answers(ended.stderr_tail, names))
+    return tuple(_by_end(result, ended) for result in parse_answers(ended.stderr_tail, holds))
 
 
 def _by_end(result: Result, ended: BoxExit) -> Result:
     """The end of its box is an answer too: of a watched disk, of memory."""
     if result.name == "disk" and ended.reason is ExitReason.DISK:
         return Result(result.name, Finding.HELD, "the box was ended for it")
-    if result.name == "memory" and (ended.reason is ExitReason.MEMORY or ended.code == KILLED):
+    was_killed = ended.reason is ExitReason.EXITED and ended.code == KILLED  # by the kernel: not by us
+    if result.name == "memory" and (ended.reason is ExitReason.MEMORY or was_killed):
         return Result(result.name, Finding.HELD, "the box was ended for it")
     return result
 
 
 async def _run(
-    runtime: Runtime, spec: SandboxSpec, label: BoxLabel, watch: tuple[DiskWatchdog, Path] | None = None
+    runtime: Runtime, spec: SandboxSpec, label: BoxLabel, watch: tuple[Watches, Callable[[Box], None]] | None = None
 ) -> BoxExit:
     box = await runtime.start(spec, label)
     try:
@@ -239,16 +253,18 @@ async def _run(
         raise
 
 
-async def _wait_watched(box: Box, watchdog: DiskWatchdog, folder: Path) -> BoxExit:
-    """Wait for a box that rings when it has written more than it may keep."""
-    watchdog.watch(box, (folder,), SMALL.disk_bytes)
+async def _wait_watched(box: Box, watches: Watches, watch: Callable[[Box], None]) -> BoxExit:
+    """Wait for a box that rings when it has taken more than it may keep."""
+    watch(box)
     try:
         async for _ in box.bells():
-            await watchdog.look()
+            await watches.disk.look()
+            await watches.memory.look()
             return await box.stop(GRACE_SECONDS)
         return await box.wait()
     finally:
-        watchdog.forget(box)
+        watches.disk.forget(box)
+        watches.memory.forget(box)
 
 
 def proof_spec(spec: SandboxSpec, folder: Path, question: object) -> SandboxSpec:

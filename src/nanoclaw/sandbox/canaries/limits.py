@@ -115,6 +115,8 @@ def memory(question: LimitsQuestion) -> str:
     if pid == 0:
         try:
             taken = [os.urandom(MIB) for _ in range(question["memory_bytes"] * SLACK // MIB)]
+            os.write(sys.stdout.fileno(), BEGUN)
+            sys.stdin.read()  # it keeps what it has taken until the host ends it, or closes this
             os._exit(0 if taken else 1)
         except MemoryError:
             os._exit(1)
