@@ -123,6 +123,8 @@ the wall
   sandbox/prove.py                    Tries a wall and its limits in throw-away boxes; reads what came of it as hostile
   sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
   sandbox/packages.py                 What builds a group's packages: the protocol, and what is to be built
+  sandbox/packages_box.py             Packages as a folder: built and verified in boxes of its own
+  sandbox/set_tree.py                 A folder that a box has filled is looked through before others get it
   sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
   sandbox/runtimes/bubblewrap.py      The embedded runtime: bubblewrap as an unprivileged uid, no daemon
@@ -159,6 +161,9 @@ inside the wall
   runner/desk.py                      What the tools do: send now, hand over a file, ask the host and wait
   runner/tools.py                     The tools the agent may call, one row each
   runner/ncl.py                       The command `ncl` inside a box: it asks the host through the runner
+  runner/install.py                   In a build box: installs packages below /opt/pkgs, or sees that they start
+  runner/debs.py                      In a build box: Debian packages without root and without their scripts
+  runner/packing.py                   In a build box: how programs are run, and how it says what came of them
   runner/fields.py                    Typed access to parsed JSON whose shape is not ours
   runner/providers/base.py            What the loop needs of an agent: pushes in, events out
   runner/providers/claude.py          Drives the Claude CLI over its documented stream-json interface

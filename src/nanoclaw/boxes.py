@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from nanoclaw.children import SOURCE
 from nanoclaw.config import Config
+from nanoclaw.domain.group import GroupConfig
 from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import OperatorError, SandboxError
 from nanoclaw.flow.means import Means
@@ -23,6 +25,8 @@ from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.packages import PackageBuilder
+from nanoclaw.sandbox.packages_box import BuildParts, FolderBuilder
 from nanoclaw.sandbox.prove import Watches
 from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
@@ -78,6 +82,21 @@ def make_seats(means: Means) -> Seats:
         return free is None or free >= floor
 
     return Seats(count, means.clock.monotonic, has_memory)
+
+
+def make_builders(parts: BoxParts, config: Config) -> Callable[[GroupConfig], PackageBuilder]:
+    """Return what says who builds a group's packages. From the loop's thread."""
+    folders = FolderBuilder(
+        BuildParts(config, parts.runtimes, parts.gateway, parts.interpreter, parts.source, parts.watchdog)
+    )
+
+    def choose(group: GroupConfig) -> PackageBuilder:
+        name = parts.runtimes.name_for(group)
+        if name != BUILT_IN:
+            raise SandboxError(f"Packages cannot be built for the runtime {name} yet.")
+        return folders
+
+    return choose
 
 
 def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:

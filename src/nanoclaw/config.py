@@ -78,6 +78,10 @@ class Paths:
         """What the host composes for agent groups, a folder for each."""
         return self.home / "compose"
 
+    def packages(self, group: str) -> Path:
+        """Return the folder of an agent group's sets of packages (sandbox/packages_box.py)."""
+        return self.home / "pkgs" / group
+
     def workspace(self, folder: str) -> Path:
         """Return the workspace of the agent group with this folder name."""
         return self.home / "groups" / folder
@@ -117,6 +121,9 @@ class Settings:
     log_level: str = "info"
     runtime: str = ""  # overrides the runtime of every agent group, e.g. "docker" or "docker:runsc"
     engine_socket: str = ""  # of Docker or Podman; '': where they usually are
+    pip_index: str = ""  # where packages for agents come from instead of PyPI, npm's and Debian's own servers;
+    npm_registry: str = ""  # each a URL that builds, and they alone, may then reach
+    apt_mirror: str = ""  # a URL, or a whole line of sources.list: "deb [signed-by=KEYRING] URL SUITE main"
     provider: str = ""  # overrides the provider of every agent group; for tests and trying things out
 
 
@@ -161,6 +168,18 @@ class Config:
         own = self.user_runtime
         mine = () if own is None else (own / "docker.sock", own / "podman" / "podman.sock")
         return (Path("/var/run/docker.sock"), Path("/run/podman/podman.sock"), *mine)
+
+    @property
+    def mirrors(self) -> tuple[str, ...]:
+        """The URLs of the operator's own package servers."""
+        settings = self.settings
+        words = f"{settings.pip_index} {settings.npm_registry} {settings.apt_mirror}".split()
+        return tuple(word for word in words if word.startswith(("http://", "https://")))
+
+    @property
+    def build_uid(self) -> int:
+        """The uid of boxes that build packages, on a root host, else the host's own."""
+        return self.uid_base + UIDS_PER_INSTALL - 2 if self.is_root else self.uid
 
     def box_uid(self, number: int) -> int:
         """Return the uid of boxes of agent group `number` (from 0)."""

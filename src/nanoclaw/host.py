@@ -20,7 +20,7 @@ from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
 from nanoclaw.admin.server import AdminServer, Back
-from nanoclaw.boxes import build_parts, find_sandbox, make_seats
+from nanoclaw.boxes import build_parts, find_sandbox, make_builders, make_seats
 from nanoclaw.channels.base import Channel
 from nanoclaw.channels.terminal import Speaker, TerminalChannel
 from nanoclaw.channels.terminal_feed import StoreFeed
@@ -30,6 +30,7 @@ from nanoclaw.config import Config
 from nanoclaw.errors import NanoClawError, OperatorError
 from nanoclaw.flow.aftermath import Carrier
 from nanoclaw.flow.asking import AskPeople, build_asked
+from nanoclaw.flow.builds import Builds
 from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
@@ -182,6 +183,7 @@ class Host:
     admin: AdminServer
     watchdog: DiskWatchdog
     memory_watch: MemoryWatch
+    builds: Builds
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
@@ -196,6 +198,7 @@ class Host:
                 "admin": self.admin.run,
                 "watchdog": self.watchdog.run,
                 "memory watch": self.memory_watch.run,
+                "builds": lambda stop: self._when(ready, stop, self.builds.run(stop)),
                 "compile": lambda _: self.means.blocking(compile_runner, self.interpreter),
             },
             self._drain,
@@ -274,6 +277,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         on_log=lambda line: log.info("gateway.logged", line=line),
         on_model_key=model_key,
         timezone=config.timezone,
+        mirrors=config.mirrors,
     )
     rehearsal.announce = gateway.set_rehearsal
     VaultOpener(gateway.vault, config, log, supervisor.spawn).start()
@@ -321,6 +325,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     runs.wake = seats.call = wake.hint
     runs.tell, parts.watchdog.on_news = teller.tell_soon, runs.hear_disk
     chase = Chase(means, asked, channels)
+    builds = Builds(means, live, make_builders(parts, config))
     carrier = Carrier(
         deliver.hint,
         notify.changed,
@@ -333,7 +338,9 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         lambda group: supervisor.spawn(asked.groups.scaffold_soon(group), f"scaffold {group}"),
         chase.hint,
         gateway.tell,
+        builds.hint,
     )
+    builds.carry = carrier.carry
     news.carry = carrier.carry
     runs.carry = carrier.carry
     chase.carry = teller.carry = carrier.carry
@@ -370,4 +377,5 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         admin,
         parts.watchdog,
         parts.memory_watch,
+        builds,
     )

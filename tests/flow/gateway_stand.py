@@ -269,7 +269,7 @@ async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
+async def running(directory: Path, upstream: StandIn, mirrors: tuple[str, ...] = ()) -> AsyncIterator[Gateway]:
     directory.mkdir(exist_ok=True)
     admin_path = directory.parent / "gateway.sock"
     async with contextlib.AsyncExitStack() as stack:
@@ -279,7 +279,9 @@ async def running(directory: Path, upstream: StandIn) -> AsyncIterator[Gateway]:
         events: list[control.GatewayEvent] = []
         log: list[str] = []
         keys: list[bool] = []
-        client = GatewayClient(spawn, admin, on_event=events.append, on_log=log.append, on_model_key=keys.append)
+        client = GatewayClient(
+            spawn, admin, on_event=events.append, on_log=log.append, on_model_key=keys.append, mirrors=mirrors
+        )
         stop = asyncio.Event()
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         tasks.create_task(client.run(stop))

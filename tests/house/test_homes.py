@@ -28,7 +28,7 @@ HOMES = {
     "datetime.utcnow": ("", TIME),
     "datetime.today": ("", TIME),
     "date.today": ("", TIME),
-    "os.environ": (r"config\.py|runner/(__main__|main|start)\.py", ENVIRONMENT),
+    "os.environ": (r"config\.py|runner/(__main__|main|start|packing)\.py", ENVIRONMENT),
     "os.getenv": (r"config\.py", ENVIRONMENT),
     "os.system": ("", SHELL),
     "os.popen": ("", SHELL),

@@ -2,7 +2,7 @@
 
 In: an archived group, none of whose runs is live.
 Out: nothing of it but its audit entries; what other agents have heard from it stays theirs.
-Writes: every table that holds a session of it; removes groups/<folder>, compose/<folder>, sessions/<id>.
+Writes: every table that holds a session of it; removes groups/<folder>, compose/<folder>, sessions/<id>, pkgs/<id>.
 Never: erases a group that is not archived; forgets the folder before it and the gateway's rules for it are gone, so
 that no other group inherits them.
 Fails: Refused while something of it is in use; OSError of the disk. Begun, it cannot be restored; run again it goes on.
@@ -83,7 +83,12 @@ def _remove_sessions(connection: sqlite3.Connection, tables: Tables, group: str)
 
 def _remove_folders(means: Means, group: AgentGroup) -> None:
     paths = means.config.paths
-    for folder in (paths.workspace(group.folder), paths.compose(group.folder), paths.sessions_of(group.id)):
+    for folder in (
+        paths.workspace(group.folder),
+        paths.compose(group.folder),
+        paths.sessions_of(group.id),
+        paths.packages(group.id),
+    ):
         remove_tree(folder)
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanoclaw.contract.message import RunSettings, to_json
@@ -35,6 +35,7 @@ from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.packages_box import package_mounts
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import BoxInputs, build_spec
@@ -106,7 +107,9 @@ class Starter:
         runtime = await parts.runtimes.choose(plan.config)
         mailbox, places = await means.blocking(self._prepare, plan)
         means.reached("wake.projected")
-        spec = build_spec(self._box_inputs((plan.group, limits), mailbox, places, recover=False))
+        inputs = self._box_inputs((plan.group, limits), mailbox, places, recover=False)
+        packages = package_mounts(means.config.paths.packages(plan.group.id), plan.config.packages_set)
+        spec = build_spec(replace(inputs, extra=(*inputs.extra, *packages)))
         proof = await parts.prover.prove(Asked(plan.group, plan.session.id), runtime, spec) if parts.prover else None
         box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         try:

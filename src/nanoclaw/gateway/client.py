@@ -154,10 +154,11 @@ class GatewayClient:
         on_log: Callable[[str], None],
         on_model_key: Callable[[bool], None],
         timezone: str = "UTC",
+        mirrors: tuple[str, ...] = (),
     ) -> None:
         self.ready = asyncio.Event()
         self.rules = RulesTold(self._send)
-        self._timezone = timezone
+        self._settings = control.HostSettings(timezone, mirrors)
         self.model_key = False
         self.vault = VaultLink(self._send)
         self.outside = Outside()
@@ -271,7 +272,7 @@ class GatewayClient:
         loop.add_reader(life.log.fileno(), self._read_log, life)
         loop.add_reader(life.pidfd, self._exited, life)
         self.vault.started()
-        self._send(control.HostSettings(self._timezone))
+        self._send(self._settings)
         self._send(control.RehearsalAt(self._rehearsal))
         for grant, sockets in self._grants.values():
             self._send(control.Listen(grant.session, grant.fence, grant.group, grant.folder), sockets)

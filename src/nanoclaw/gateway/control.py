@@ -26,6 +26,7 @@ from nanoclaw.gateway.vault_words import VaultEvent as VaultEvent
 from nanoclaw.gateway.vault_words import VaultMessage as VaultMessage
 from nanoclaw.gateway.vault_words import VaultState as VaultState
 
+BUILDS = "@builds"  # stands as the folder of boxes that build packages: no agent group can have it
 PACKET_BYTES = 64 * 1024
 DESCRIPTORS = 8
 QUEUE_LIMIT = 10_000
@@ -73,9 +74,13 @@ class RehearsalAt(msgspec.Struct, frozen=True, tag=True):
 
 
 class HostSettings(msgspec.Struct, frozen=True, tag=True):
-    """Host to gateway, at its start: the operator's time zone (IANA), by which hours, days and months are counted."""
+    """Host to gateway, at its start: the operator's time zone (IANA), by which hours, days and months are counted.
+
+    `mirrors` are URLs that boxes which build packages may fetch from, beside what the set `packages` names.
+    """
 
     timezone: str
+    mirrors: tuple[str, ...] = ()
 
 
 class GroupGone(msgspec.Struct, frozen=True, tag=True):

@@ -32,6 +32,7 @@ from nanoclaw.gateway.ledger import Ledger
 from nanoclaw.gateway.oauth import AccessTokens
 from nanoclaw.gateway.policy import Caller, Deny, Rule
 from nanoclaw.gateway.rates import Rates
+from nanoclaw.gateway.rule_sets import build_rules
 from nanoclaw.gateway.target import Target
 from nanoclaw.gateway.upstream import Endpoint, UpstreamPool
 from nanoclaw.gateway.vault import LOCKED, Vault
@@ -159,8 +160,9 @@ class Gateway:
                 self._spawn(self._custody.take(message))
             case control.HoldAsked() | control.HoldDecided() | control.AddRule():
                 self._hear_person(message)
-            case control.HostSettings(timezone=timezone):
+            case control.HostSettings(timezone=timezone, mirrors=mirrors):
                 self._egress.rules.set_timezone(timezone)
+                self._egress.rules.builds = build_rules(mirrors)
                 self._cashier.set_timezone(timezone)
             case control.GroupGone(folder=folder):
                 self._spawn(self._forget_group(folder))

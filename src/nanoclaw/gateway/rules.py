@@ -20,12 +20,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from nanoclaw.clock import Clock, SystemClock
 from nanoclaw.errors import OperatorError
 from nanoclaw.gateway import rule_edit
-from nanoclaw.gateway.control import RulesChanged
+from nanoclaw.gateway.control import BUILDS, RulesChanged
 from nanoclaw.gateway.egress_words import GenerationLine, RuleWords
 from nanoclaw.gateway.policy import DEFAULT_RULES, MODEL_SECRET, Action, Moment, Rule
 from nanoclaw.gateway.rule_edit import Edit
 from nanoclaw.gateway.rule_file import FileFault, RuleFile, Use, parse_file
-from nanoclaw.gateway.rule_sets import SETS, load_set
+from nanoclaw.gateway.rule_sets import SETS, build_rules, load_set
 from nanoclaw.gateway.rule_shelf import Change, RuleShelf
 from nanoclaw.gateway.rule_words import RuleFault, breadth, write_words
 from nanoclaw.gateway.target import HTTPS_PORT, is_name
@@ -94,6 +94,7 @@ class Rulebook:
         self._turn = asyncio.Lock()
         self.generation = 0
         self.fault = ""
+        self.builds = build_rules(())  # of boxes that build packages: nothing else, whatever an operator says
 
     def open(self) -> None:
         """Read what is on disk, the newest older generation when the one in force is broken. Blocking, never raises."""
@@ -123,6 +124,8 @@ class Rulebook:
 
     def rules_for(self, folder: str) -> tuple[Rule, ...]:
         """Return the rules of an agent group in the order in which they are tried."""
+        if folder == BUILDS:
+            return self.builds
         key = (folder, self._secrets_known())
         rules = self._plain.get(key)
         if rules is None:

@@ -23,7 +23,7 @@ from nanoclaw.runner.providers.claude_command import claude_argv, claude_environ
 
 EXIT_USAGE = 2
 PASSED_ON = (
-    "PATH", "HOME", "LANG", "TZ",
+    "PATH", "PYTHONPATH", "NODE_PATH", "HOME", "LANG", "TZ",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "NODE_USE_ENV_PROXY", "SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
     "GIT_SSL_CAINFO", "DENO_CERT", "PIP_CERT",

@@ -15,6 +15,7 @@ from nanoclaw.sandbox.interpreter import PYTHON
 BOX_UID = 1000  # what the box believes it is; outside it is `host_uid`
 HOME = "/home/agent"
 RUNNER = "/opt/nanoclaw"
+PKGS = "/opt/pkgs"  # the group's packages, read-only (runner/install.py says what lies where)
 GATEWAY_PORT = 3128
 GATEWAY_URL = f"http://127.0.0.1:{GATEWAY_PORT}"
 HOSTS = "/etc/hosts"
@@ -48,11 +49,14 @@ def etc_files(hostname: str, uid: int = BOX_UID) -> dict[str, bytes]:
 def environment(timezone: str, *, own_python: bool, recover: bool) -> dict[str, str]:
     """Return a box's whole environment; a recovery box has no way out and is told of none."""
     env = {
-        "PATH": f"{RUNNER}/bin:/opt/pkgs/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{RUNNER}/bin:{PKGS}/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": "/tmp" if recover else HOME,  # noqa: S108 - the box's own tmpfs
         "LANG": "C.UTF-8",
         "TZ": timezone,
     }
+    if not recover:
+        env["PYTHONPATH"] = f"{PKGS}/python:{PKGS}/apt/usr/lib/python3/dist-packages"
+        env["NODE_PATH"] = f"{PKGS}/npm/lib/node_modules:/usr/local/lib/node_modules:/usr/lib/node_modules"
     if own_python:
         # Without it a pyenv build loads the wrong libpython (architecture section 8); the runner drops it for children.
         env["LD_LIBRARY_PATH"] = f"{PYTHON}/lib"
