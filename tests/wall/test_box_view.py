@@ -33,8 +33,8 @@ async def test_environment_and_command_line_of_the_first_process_hold_nothing_of
     assert command.startswith("[b'/usr/bin/bwrap', b'--args'") or b"bwrap" in command.encode()
     assert str(wall.root) not in said
     assert {pair.split("=")[0] for pair in own[2:-1].split("\\x00") if pair} == {
-        "PATH", "HOME", "LANG", "TZ", "PWD", "NO_PROXY", "no_proxy", "LC_CTYPE", "NODE_USE_ENV_PROXY",
-            *BUNDLE_VARIABLES,
+        "PATH", "PYTHONPATH", "NODE_PATH", "HOME", "LANG", "TZ", "PWD", "NO_PROXY", "no_proxy", "LC_CTYPE",
+        "NODE_USE_ENV_PROXY", *BUNDLE_VARIABLES,
         *(name for base in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") for name in (base, base.lower())),
     } - ({"LC_CTYPE"} if "LC_CTYPE" not in own else set()) - ({"PWD"} if "PWD" not in own else set())  # fmt: skip
 
