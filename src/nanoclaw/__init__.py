@@ -17,6 +17,7 @@ nouns and pure rules
   domain/names.py                     What an agent may be called, and which folder it gets
   domain/group.py                     How an agent group's sandbox and agent are set up: one value
   domain/limits.py                    What one box may use, what a group may have instead, how sizes are written
+  domain/servers.py                   What an MCP server of an assistant may look like; keys stay out of it
   domain/packages.py                  What may be asked to be installed for a group, and how two sets become one
   domain/card.py                      A question with options: buttons where a platform has them, numbers where not
   domain/wiring.py                    Which chats wake which agents, when, for whom; what a chat does with strangers
@@ -85,6 +86,7 @@ the data path, in the order of a message
   flow/agent_requests.py              What an agent may not do by itself is done when a person says yes
   flow/questions.py                   What an agent asks the person it works for, with options to choose from
   flow/access.py                      What an agent would like to reach becomes a rule of the gateway after a yes
+  flow/self_change.py                 What an agent would like to have in its sandbox, after a yes
   flow/egress.py                      A call the gateway holds is put to people; the gateway hears their answer
   flow/gateway_news.py                What the gateway says of held calls and new rules is taken into the store
   flow/builds.py                      Packages that a person has approved are built for a group, then swapped in
@@ -160,6 +162,7 @@ inside the wall
   runner/mcp.py                       The MCP endpoint of a box, streamable HTTP on loopback
   runner/desk.py                      What the tools do: send now, hand over a file, ask the host and wait
   runner/tools.py                     The tools the agent may call, one row each
+  runner/tools_self.py                The tools by which an agent asks for packages and MCP servers
   runner/ncl.py                       The command `ncl` inside a box: it asks the host through the runner
   runner/install.py                   In a build box: installs packages below /opt/pkgs, or sees that they start
   runner/debs.py                      In a build box: Debian packages without root and without their scripts

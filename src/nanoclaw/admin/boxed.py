@@ -29,12 +29,12 @@ from nanoclaw.admin.verb import AskWhom, CallerKind
 from nanoclaw.admin.words import parse_words
 from nanoclaw.channels.plain_text import one_line
 from nanoclaw.contract.message import ToolAnswer
-from nanoclaw.domain.people import UserId
 from nanoclaw.domain.verdict import Allow, Ask, Deny, Verdict
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.agent_requests import AgentRequests
 from nanoclaw.flow.agent_requests import Request as Proposal
+from nanoclaw.flow.approvals import End
 from nanoclaw.flow.requests import Caller
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.tables import Tables
@@ -89,9 +89,7 @@ class BoxedNcl:
         except Refused as error:
             return ToolAnswer("refused", error.reason)
 
-    def effect(
-        self, connection: sqlite3.Connection, payload: str, by: UserId | None, after: Aftermath, now: int
-    ) -> str:
+    def effect(self, connection: sqlite3.Connection, payload: str, end: End, after: Aftermath, now: int) -> str:
         """Carry out a change that a person said yes to, with the scope its agent group has now. Raises Refused."""
         wanted = msgspec.json.decode(payload, type=Wanted)
         asker = self._asker(connection, wanted.agent_group, wanted.session)

@@ -89,6 +89,16 @@ class ChatOut:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxServer:
+    """An MCP server that the agent starts in the box and speaks to over its stdin and stdout."""
+
+    name: str
+    command: str
+    args: tuple[str, ...]
+    env: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class RunSettings:
     """What a run needs to know, written once by the host into the `run` row."""
 
@@ -104,6 +114,7 @@ class RunSettings:
     model: str | None = None
     effort: str | None = None
     ncl: bool = True  # whether the command `ncl` of the box is served
+    mcp_servers: tuple[BoxServer, ...] = ()  # beside our own
     agent_binary: str = "/opt/agent/claude"
     process_limit: int = 512
     idle_seconds: float = 600.0  # no provider event and no open tool: the provider hangs
@@ -145,7 +156,9 @@ def answer_from_json(text: str) -> ToolAnswer:
 
 def settings_from_json(text: str) -> RunSettings:
     """Parse the `run` row's settings."""
-    return RunSettings(**json.loads(text))
+    fields = json.loads(text)
+    servers = tuple(BoxServer(**item) for item in fields.pop("mcp_servers", ()))
+    return RunSettings(**fields, mcp_servers=servers)
 
 
 def message_uuid(inbox_id: str, attempt: int) -> str:

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 
 REQUEST_ACCESS = "request_access"  # arguments: host, methods, paths, reason
+INSTALL_PACKAGES = "install_packages"  # arguments: apt, npm, pip, reason
+ADD_MCP_SERVER = "add_mcp_server"  # arguments: name, command, args, env, hosts, reason, instructions
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,12 @@ class Packages(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class McpServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A tool server that the agent starts inside its box."""
+    """A tool server that the agent starts inside its box; `instructions` say to the agent what it is for."""
 
     command: str
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
+    instructions: str = ""
 
 
 class ExtraMount(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

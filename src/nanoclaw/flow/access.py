@@ -12,16 +12,18 @@ agent and approver.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
 
 from nanoclaw.channels.plain_text import one_line
 from nanoclaw.contract.message import SystemIn, ToolAnswer
 from nanoclaw.contract.request import REQUEST_ACCESS
-from nanoclaw.domain.approval import DENY, ApprovalKind, ApprovalState
+from nanoclaw.domain.approval import DENY, LIFE_MS, ApprovalKind, ApprovalState
 from nanoclaw.domain.egress import (
     DENIED_MS,
     EVERY_AGENT,
+    METHODS,
     MOST_REASON,
     THIS_AGENT,
     Access,
@@ -37,7 +39,8 @@ from nanoclaw.flow.approvals import End
 from nanoclaw.flow.cards import Cards
 from nanoclaw.flow.requests import Caller, tell_agent
 from nanoclaw.gateway import control
-from nanoclaw.store.approvals import Approval
+from nanoclaw.store.approvals import Approval, Ended, NewApproval
+from nanoclaw.store.audit import Entry
 from nanoclaw.store.tables import Tables
 
 MOST_NAME = 64
@@ -141,6 +144,37 @@ class AccessRequests:
             return ""
         after.gateway.append(_rule_of(approval, kept))
         return f"Approved: {describe_access(_access_of(proposal))}. You are told when the rule is in force."
+
+    def allow_hosts(
+        self, connection: sqlite3.Connection, whose: tuple[str, Sequence[str]], end: End, after: Aftermath, now: int
+    ) -> None:
+        """Have the gateway allow (the agent's folder, hosts) whole, by an answer that allowed them with something else.
+
+        Each is an answered proposal of its own: what is owed of it is said to the gateway until it confirms.
+        """
+        folder, hosts = whose
+        asked, actor = end.approval, f"user:{end.by}" if end.by else "operator"
+        for host in hosts:
+            proposal = Proposal(host, list(METHODS), ["/**"], folder)
+            payload = msgspec.json.encode(proposal).decode()
+            kept = write_kept(Kept(REQUEST_ACCESS, payload, [RULE], end.name, actor))
+            new = NewApproval(
+                kind=ApprovalKind.EGRESS,
+                subject=f"{asked.id}:{host}",
+                title=f"{host}, allowed with: {asked.title}",
+                text=describe_access(_access_of(proposal)),
+                options=(THIS_AGENT, DENY),
+                payload=kept,
+                expires_at=now + LIFE_MS,
+                agent_group=asked.agent_group,
+                session=asked.session,
+            )
+            opened = self._tables.approvals.add(connection, new, now)
+            answered = Ended(ApprovalState.APPROVED, kept, THIS_AGENT.label, end.by)
+            self._tables.approvals.end(connection, opened.id, answered, now)
+            entry = Entry(now, "approval.approved", actor, opened.id, "allow", f"host of {asked.id}")
+            self._tables.audit.append(connection, entry)
+            after.gateway.append(_rule_of(opened, read_kept(opened)))
 
     def rule_added(
         self, connection: sqlite3.Connection, approval: Approval, added: control.RuleAdded, after: Aftermath, now: int

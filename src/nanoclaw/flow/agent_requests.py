@@ -24,7 +24,6 @@ from nanoclaw.contract.message import SystemIn, ToolAnswer
 from nanoclaw.domain.approval import APPROVE, DENY, LIFE_MS, ApprovalKind, ApprovalState
 from nanoclaw.domain.card import Option, one_line
 from nanoclaw.domain.names import check_agent_name
-from nanoclaw.domain.people import UserId
 from nanoclaw.domain.session import SessionId
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
@@ -52,10 +51,8 @@ ENOUGH = "Too many of your questions wait for an answer. Wait until some are ans
 class Effect(Protocol):
     """What one action does after a yes."""
 
-    def __call__(
-        self, connection: sqlite3.Connection, payload: str, by: UserId | None, after: Aftermath, now: int
-    ) -> str:
-        """Do it, and return words for the agent. Raises Refused."""
+    def __call__(self, connection: sqlite3.Connection, payload: str, end: End, after: Aftermath, now: int) -> str:
+        """Do it, as `end` says who allowed what, and return words for the agent. Raises Refused."""
         ...
 
 
@@ -160,7 +157,7 @@ class AgentRequests:
                 effect = self.effects.get(action)
                 if effect is None:
                     raise Refused(f"This host cannot do {action} any more.")
-                words = effect(connection, str(held["payload"]), end.by, done, now)
+                words = effect(connection, str(held["payload"]), end, done, now)
         except Refused as error:
             failure = f"{end.name} said yes, but it failed: {error.reason}"
             self._tell(connection, end, (action, "failed", failure), after, now)
@@ -196,12 +193,10 @@ class AgentRequests:
         )
         return self.ask_approvers(connection, request, after, now)
 
-    def _agent_created(
-        self, connection: sqlite3.Connection, payload: str, by: UserId | None, after: Aftermath, now: int
-    ) -> str:
+    def _agent_created(self, connection: sqlite3.Connection, payload: str, end: End, after: Aftermath, now: int) -> str:
         wanted = json.loads(payload)
         parent = self._tables.groups.get(connection, wanted["parent"])
-        groups = self._groups.acting_for(f"user:{by}")
+        groups = self._groups.acting_for(f"user:{end.by}")
         child = groups.create(connection, wanted["name"], now, after, instructions=wanted["instructions"])
         groups.introduce(connection, parent, child, now, after)
         name = self._tables.chats.find_agent_destination(connection, parent.id, child.id)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nanoclaw.channels.base import Click, ClickAnswer, Incoming
-from nanoclaw.contract.request import REQUEST_ACCESS
+from nanoclaw.contract.request import ADD_MCP_SERVER, INSTALL_PACKAGES, REQUEST_ACCESS
 from nanoclaw.domain.approval import MOST_TYPED, ApprovalKind, OpenCard, Typed, Unclear, decide_typed
 from nanoclaw.domain.card import options_from_json
 from nanoclaw.domain.people import UserId
@@ -32,6 +32,7 @@ from nanoclaw.flow.pairing import Pairing, note_direct_chat
 from nanoclaw.flow.purge import ForgetRules
 from nanoclaw.flow.questions import ASK_USER, Questions
 from nanoclaw.flow.requests import Handler
+from nanoclaw.flow.self_change import SelfChange
 from nanoclaw.flow.strangers import Replay, Strangers
 from nanoclaw.store.chats import Chat
 from nanoclaw.store.defaults import CHANNEL as TERMINAL
@@ -54,6 +55,7 @@ class Asked:
     questions: Questions
     pairing: Pairing
     access: AccessRequests
+    changes: SelfChange
     egress: Egress
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -62,6 +64,8 @@ class Asked:
             ASK_USER: self.questions.ask,
             CREATE_AGENT: self.requests.create_agent,
             REQUEST_ACCESS: self.access.ask,
+            INSTALL_PACKAGES: self.changes.ask_packages,
+            ADD_MCP_SERVER: self.changes.ask_server,
         }
 
 
@@ -75,6 +79,8 @@ def build_asked(means: Means, forget_rules: ForgetRules = no_rules) -> Asked:
     requests = AgentRequests(tables, approvals, cards, groups)
     questions = Questions(tables, approvals, cards, requests)
     access = AccessRequests(tables, requests, cards)
+    changes = SelfChange(tables, requests, access)
+    requests.effects = {**requests.effects, **changes.effects()}
     egress = Egress(tables, approvals, cards, requests, access)
     approvals.endings = {
         ApprovalKind.UNKNOWN_SENDER: strangers.sender_decided,
@@ -84,7 +90,7 @@ def build_asked(means: Means, forget_rules: ForgetRules = no_rules) -> Asked:
         ApprovalKind.EGRESS: egress.decided,
     }
     pairing = Pairing(tables)
-    return Asked(tables, groups, cards, approvals, strangers, requests, questions, pairing, access, egress)
+    return Asked(tables, groups, cards, approvals, strangers, requests, questions, pairing, access, changes, egress)
 
 
 class AskPeople:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nanoclaw.contract.message import RunSettings, to_json
+from nanoclaw.contract.message import BoxServer, RunSettings, to_json
 from nanoclaw.domain.group import GroupConfig
 from nanoclaw.domain.limits import Limits, decide_limits
 from nanoclaw.domain.session import RunState, SessionId
@@ -226,6 +226,10 @@ class Starter:
             model=settings.model or plan.group.model,
             effort=plan.group.effort,
             ncl=plan.group.cli_scope != "disabled",
+            mcp_servers=tuple(
+                BoxServer(name, server.command, server.args, server.env)
+                for name, server in plan.config.mcp_servers.items()
+            ),
             process_limit=limits.processes,
             idle_seconds=settings.hang_seconds,
             tool_seconds=settings.tool_seconds,

@@ -25,6 +25,7 @@ from nanoclaw.runner.providers.claude_command import known_session
 from nanoclaw.runner.providers.echo import EchoProvider
 from nanoclaw.runner.start import EXIT_USAGE, Started, spawn_agent
 from nanoclaw.runner.tools import build_tools, offer_ncl
+from nanoclaw.runner.tools_self import self_tools
 
 STDIN, STDOUT = 0, 1
 BEAT_SECONDS = 15.0
@@ -88,7 +89,8 @@ async def serve(started: Started, run: RunRow) -> int:
     outbox = os.path.join(started.places.outside, OUTBOX)
     desk = TurnDesk(loop, inbound, outbox, run.settings.workspace, time.monotonic)
     loop.on_look = desk.rung
-    tools = ToolServer(build_tools(desk, run.settings.tool_seconds), offer_ncl(desk) if run.settings.ncl else None)
+    table = (*build_tools(desk, run.settings.tool_seconds), *self_tools(desk))
+    tools = ToolServer(table, offer_ncl(desk) if run.settings.ncl else None)
     await provider.start()
     listen_to_host(loop)
     async with asyncio.TaskGroup() as group:
@@ -110,7 +112,7 @@ def build_provider(started: Started, run: RunRow) -> Provider:
     if started.agent is not None and started.tools_socket is not None:
         port = started.tools_socket.getsockname()[1]
         respawn = partial(spawn_agent, run.settings, started.environment, port, None)
-        return ClaudeProvider(started.agent, known_session(run.settings.continuation) is not None, respawn)
+        return ClaudeProvider(started.agent, known_session(run.settings.continuation) is not None, respawn, log)
     if run.settings.provider == "echo":
         return EchoProvider(run.settings.continuation)
     log(f"runner.refused unknown provider {run.settings.provider!r}; known: claude, echo")

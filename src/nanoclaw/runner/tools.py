@@ -1,7 +1,7 @@
 """The tools the agent may call, one row each. Names and arguments as in NanoClaw v2.
 
 A tool is a name, a description for the model, the schema of its arguments and what does it. To add one, add a row to
-the table that `build_tools` returns; tools that do not work yet are not listed.
+the table that `build_tools` returns (tools_self.py has those by which an agent changes its own sandbox).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ NEVER = (
 )  # fmt: skip
 COMPACT_AT_TOKENS = "165000"  # the original's default
 MAX_RETRIES = "4"  # about 8 s of the CLI's own back-off; then the host tries again, after 5 and after 20 s
+SERVER_START_MS = "10000"  # the first turn waits this long for an MCP server that does not answer (run); 30 s else
 SERVER_NAME = "nanoclaw"
 SESSION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
@@ -34,10 +35,14 @@ SESSION = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.A
 def claude_argv(settings: RunSettings, tools_port: int, continuation: str | None) -> list[str]:
     """Return the argument list that drives the CLI over stream-json."""
     # alwaysLoad: our few tools are in the first prompt and not behind a search
-    server = {"type": "http", "url": f"http://127.0.0.1:{tools_port}/mcp", "alwaysLoad": True}
+    servers: dict[str, object] = {
+        server.name: {"type": "stdio", "command": server.command, "args": list(server.args), "env": server.env}
+        for server in settings.mcp_servers
+    }
+    servers[SERVER_NAME] = {"type": "http", "url": f"http://127.0.0.1:{tools_port}/mcp", "alwaysLoad": True}
     argv = [settings.agent_binary, "-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose"]
     argv += ["--include-partial-messages", "--permission-mode", "bypassPermissions", "--setting-sources="]
-    argv += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": {SERVER_NAME: server}})]
+    argv += ["--strict-mcp-config", "--mcp-config", json.dumps({"mcpServers": servers})]
     argv += ["--tools", ",".join(TOOLS), "--disallowedTools", ",".join(NEVER)]
     if settings.model:
         argv += ["--model", settings.model]
@@ -72,6 +77,7 @@ def claude_environment(
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # the memory is CLAUDE.local.md, where people can read it
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": COMPACT_AT_TOKENS,
         "CLAUDE_CODE_MAX_RETRIES": MAX_RETRIES,
+        "MCP_TIMEOUT": SERVER_START_MS,
         "MCP_TOOL_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # a question waits for a person,
         "CLAUDE_CODE_MCP_TOOL_IDLE_TIMEOUT": str(int(settings.tool_seconds * 1000)),  # and says nothing (300 s: run)
         "NANOCLAW_TOOLS": f"127.0.0.1:{tools_port}",  # for the command `ncl`

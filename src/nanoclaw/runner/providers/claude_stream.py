@@ -1,4 +1,4 @@
-"""Reads the CLI's stream-json lines and says what they mean. No I/O.
+"""Reads the CLI's stream-json lines and says what they mean. No I/O of its own.
 
 Facts (CLI 2.1.329, run): a `result` names the pushes it answers in `user_message_uuids`; a push during a tool call
 folds into the running turn, pushes during text wait and are answered together by the next; an interrupted turn ends
@@ -8,6 +8,7 @@ init, then exit 1; `api_retry` comes before each of the CLI's own retries, also 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nanoclaw.runner.fields import Fields, parse_object
@@ -50,6 +51,8 @@ class ClaudeStream:
     seen_init: bool = field(default=False)
     message_id: str = ""  # of the last message, and what its text blocks say
     said: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()  # MCP servers that did not start
+    log: Callable[[str], None] = lambda _: None
 
     def read(self, line: bytes) -> tuple[Reading, ...]:
         """Say what one line means; a line that is no JSON object is a sign of life and nothing more."""
@@ -75,6 +78,7 @@ class ClaudeStream:
 
     def _system(self, fields: Fields) -> tuple[Reading, ...]:
         if fields.text("subtype") == "init":
+            self._note_servers(fields)
             self.seen_init = True
             if fields.text("session_id") == self.continuation:
                 return (Activity(),)
@@ -86,6 +90,14 @@ class ClaudeStream:
                 self.refused_with, self.refused_detail = status, fields.text("error")
                 return (Hopeless(),)
         return (Activity(),)
+
+    def _note_servers(self, fields: Fields) -> None:
+        """Write each MCP server that did not start into the operator's log, once; the turn goes on without it."""
+        for server in fields.children("mcp_servers"):
+            name, status = server.text("name"), server.text("status")
+            if status != "connected" and name not in self.without:
+                self.without = (*self.without, name)
+                self.log(f"runner.mcp_server_missing name={name} status={status}")
 
     def _result(self, fields: Fields) -> tuple[Reading, ...]:
         covers = fields.texts("user_message_uuids")
