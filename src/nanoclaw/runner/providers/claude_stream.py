@@ -97,7 +97,7 @@ class ClaudeStream:
             name, status = server.text("name"), server.text("status")
             if status != "connected" and name not in self.without:
                 self.without = (*self.without, name)
-                self.log(f"runner.mcp_server_missing name={name} status={status}")
+                self.log(f"runner.mcp_server_failed name={name} status={status}")
 
     def _result(self, fields: Fields) -> tuple[Reading, ...]:
         covers = fields.texts("user_message_uuids")
