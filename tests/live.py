@@ -27,6 +27,16 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = PATI
     raise AssertionError(f"waited {seconds:.0f} s in vain: {what}")
 
 
+def wall_settings() -> dict[str, str | float]:
+    """What boxes of every host in these tests are built with: $NANOCLAW_TEST_RUNTIME, else what a host does itself.
+
+    `NANOCLAW_TEST_RUNTIME=docker:runsc NANOCLAW_TEST_ENGINE=/path/engine.sock` runs the tests over containers; the
+    engine needs an image called nanoclaw-base (tests/e2e/test_on_docker.py).
+    """
+    runtime, engine = os.environ.get("NANOCLAW_TEST_RUNTIME", ""), os.environ.get("NANOCLAW_TEST_ENGINE", "")
+    return {"runtime": runtime, "engine_socket": engine} if runtime else {}
+
+
 @dataclass
 class LiveHost:
     """One home and the host process on it."""
@@ -41,7 +51,8 @@ class LiveHost:
         """Start the host and wait until it serves its terminal (or has died, when a crash point was given)."""
         config = self.home / "config"
         config.mkdir(parents=True, exist_ok=True)
-        lines = [f"{key} = {json.dumps(value)}" for key, value in self.settings.items()]
+        settings = wall_settings() | self.settings
+        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
         (config / "config.toml").write_text("\n".join(lines) + "\n")
         log = (self.home / "host.log").open("ab")
         environment = {"PATH": os.environ["PATH"], "NANOCLAW_HOME": str(self.home), "NANOCLAW_CRASH_AT": crash_at}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,12 +75,16 @@ def test_an_image_brings_its_own_python_and_nothing_of_the_hosts() -> None:
     assert "/opt/python" not in [mount["Target"] for mount in made["HostConfig"]["Mounts"]]
 
 
-def test_a_mount_that_was_checked_as_a_descriptor_is_mounted_as_that() -> None:
-    spec = replace(SPEC, mounts=(Mount(Path("/srv/photos"), "/workspace/extra/photos", descriptor=42),))
+def test_a_mount_that_was_checked_as_a_descriptor_is_mounted_from_where_that_is_now(tmp_path: Path) -> None:
+    checked = tmp_path / "photos"
+    checked.mkdir()
+    descriptor = os.open(checked, os.O_PATH)
+    checked.rename(tmp_path / "moved")
+    checked.symlink_to("/etc")
+    spec = replace(SPEC, mounts=(Mount(checked, "/opt/extra/photos", descriptor=descriptor),))
     sources = [mount["Source"] for mount in body(spec)["HostConfig"]["Mounts"]]
-    assert sources[0].startswith("/proc/")
-    assert sources[0].endswith("/fd/42")
-    assert "/srv/photos" not in sources
+    os.close(descriptor)
+    assert sources[0] == str(tmp_path / "moved")
 
 
 def test_listeners_that_cannot_be_made_inside_are_led_to_by_a_forwarder_before_the_command() -> None:

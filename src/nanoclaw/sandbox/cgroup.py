@@ -134,6 +134,14 @@ class BoxCgroup:
                 return int(next(line.split()[1] for line in lines if line.startswith("usage_usec "))) / 1e6
         return None
 
+    def processes(self) -> set[int]:
+        """Return the pids of its processes."""
+        found: set[int] = set()
+        for folder, _ in self._folders:
+            with suppress(OSError):
+                found.update(map(int, (folder / "cgroup.procs").read_text().split()))
+        return found
+
     def kill(self) -> bool:
         """Kill every process in it; whether there was one."""
         killed = False

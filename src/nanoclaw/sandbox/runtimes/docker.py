@@ -198,11 +198,12 @@ class DockerRuntime:
                 userns="host" if self._has_option("userns") else "",
                 unlabelled=self._has_option("selinux"),
             )
-            self._refuse_unseen(spec)
             built = making.start(container_name(label), container_body(spec, plan), label, listeners)
             if direct:
-                built.listeners.extend(self._listen(built, spec.ports))
-                compare_mounts(built.pid, spec)
+                made = self._listen(built, spec.ports)
+                making.keep(made)
+                built.listeners.extend(made)
+            compare_mounts(built, spec)
         except (OSError, SandboxError) as error:
             if not making.undo(container_name(label)):
                 self._unswept.add(label.install)
@@ -215,11 +216,6 @@ class DockerRuntime:
 
     def _has_option(self, name: str) -> bool:
         return any(option.startswith(f"name={name}") for option in self._info.security_options)
-
-    def _refuse_unseen(self, spec: SandboxSpec) -> None:
-        """Refuse a mount that was checked as a descriptor where the engine cannot see this process."""
-        if self._info.is_remote and any(mount.descriptor is not None for mount in spec.mounts):
-            raise SandboxError("This container engine runs in a virtual machine: folders of yours cannot be mounted.")
 
     def _listen(self, built: Built, ports: tuple[int, ...]) -> list[socket.socket]:
         if not ports:

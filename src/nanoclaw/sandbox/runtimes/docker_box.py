@@ -107,7 +107,7 @@ class DockerBox:
         self.label = built.label
         self.pid = built.pid
         self.listeners = built.listeners
-        self._built = built
+        self.built = built
         self._engine = engine
         self._in_thread = in_thread
         self._on_over = on_over
@@ -120,6 +120,7 @@ class DockerBox:
         self._rung: dict[bytes, None] = {}
         self._news = asyncio.Event()
         self._stderr = bytearray()
+        self._memory_kills = 0
         self._frames = Frames(self._take_part)
         self._frames.feed(built.rest)
         self._stream = built.stream
@@ -129,12 +130,12 @@ class DockerBox:
             self._loop.add_reader(self._handle, self._see_first_gone)
 
     def __repr__(self) -> str:
-        return f"DockerBox({self.label}, {self._built.container[:12]})"
+        return f"DockerBox({self.label}, {self.built.container[:12]})"
 
     @property
     def container(self) -> str:
         """Return the engine's id of it."""
-        return self._built.container
+        return self.built.container
 
     @property
     def stderr_tail(self) -> str:
@@ -151,8 +152,8 @@ class DockerBox:
         """Return what its cgroups count, else what the engine does."""
         if self._exit is not None:
             return BoxUsage()
-        if self._built.cgroup is not None:
-            return self._built.cgroup.measure()
+        if self.built.cgroup is not None:
+            return self.built.cgroup.measure()
         with suppress(EngineError):
             return await asyncio.to_thread(self._engine.usage, self.container)
         return BoxUsage()
@@ -228,6 +229,8 @@ class DockerBox:
     def _see_first_gone(self) -> None:
         if self._handle is not None:
             self._loop.remove_reader(self._handle)
+        if self.built.cgroup is not None:  # gVisor's end by memory is not told by the engine (run); its cgroup is next
+            self._memory_kills = self.built.cgroup.out_of_memory_kills()
         self._loop.call_later(STREAM_SECONDS, self._bury)  # sooner, when its connection ends
 
     def _take(self, data: bytes) -> None:
@@ -250,7 +253,7 @@ class DockerBox:
     def _bury(self) -> None:
         if not self._is_burying:
             self._is_burying = True
-            self._in_thread(lambda: bury(self._engine, self._built)).add_done_callback(self._settle)
+            self._in_thread(lambda: bury(self._engine, self.built)).add_done_callback(self._settle)
 
     def _settle(self, done: asyncio.Future[Ending | None]) -> None:
         ending = None if done.cancelled() or done.exception() is not None else done.result()
@@ -270,10 +273,11 @@ class DockerBox:
 
     def _result(self, ending: Ending) -> BoxExit:
         reason = self._reason or (ExitReason.KILLED if ending.words else ExitReason.EXITED)
-        if ending.out_of_memory and ending.code != 0 and reason in (ExitReason.EXITED, ExitReason.STOPPED):
+        kills = max(self._memory_kills, int(ending.out_of_memory))
+        if kills and ending.code != 0 and reason in (ExitReason.EXITED, ExitReason.STOPPED):
             reason = ExitReason.MEMORY
         tail = "\n".join(part for part in (self.stderr_tail, ending.words) if part)
-        return BoxExit(ending.code, reason, tail, int(ending.out_of_memory))
+        return BoxExit(ending.code, reason, tail, kills)
 
 
 def bury(engine: Engine, built: Built) -> Ending:

@@ -153,5 +153,9 @@ def _bind(mount: Mount) -> Json:
 
 
 def source_of(mount: Mount) -> Path:
-    """Return what the engine is to mount: this process's descriptor where there is one, so that nobody can swap it."""
-    return mount.source if mount.descriptor is None else Path(f"/proc/{os.getpid()}/fd/{mount.descriptor}")
+    """Return what the engine is to mount; of a descriptor, where the thing it holds lies now.
+
+    The engine takes paths alone (a descriptor of ours is in another mount namespace: EINVAL, run), so somebody could
+    swap it meanwhile: docker_start.py compares what is mounted with the descriptor before the box is released.
+    """
+    return mount.source if mount.descriptor is None else Path(os.readlink(f"/proc/self/fd/{mount.descriptor}"))

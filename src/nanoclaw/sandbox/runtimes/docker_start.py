@@ -17,7 +17,6 @@ from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import ROOT, BoxCgroup
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.docker_box import PROCESS_SECONDS, Built, bury
-from nanoclaw.sandbox.runtimes.docker_spec import source_of
 from nanoclaw.sandbox.runtimes.engine import Engine
 from nanoclaw.sandbox.runtimes.engine_words import EngineError
 from nanoclaw.sandbox.spec import SandboxSpec
@@ -76,6 +75,10 @@ class Making:
         cgroup = None if self._handle is None else _find_cgroup(pid)
         return Built(label, container, pid, self._handle, stream, rest, listeners, self._folder, cgroup)
 
+    def keep(self, made: list[socket.socket]) -> None:
+        """Close these too when the start is undone."""
+        self._open.extend(made)
+
     def undo(self, name: str) -> bool:
         """Take everything back; False when the engine could not be told."""
         for opened in self._open:
@@ -126,12 +129,39 @@ def _find_cgroup(pid: int) -> BoxCgroup | None:
     return BoxCgroup(tuple(folders)) if folders else None
 
 
-def compare_mounts(pid: int, spec: SandboxSpec) -> None:
-    """See in the held box that what was checked is what is mounted; SandboxError when anything else is."""
+def compare_mounts(built: Built, spec: SandboxSpec) -> None:
+    """See in the held box that what was checked is what is mounted; SandboxError when it is not, or cannot be seen.
+
+    Seen through the root of the container's processes: runc's first one, or gVisor's gofer, which opens files for it.
+    """
     for mount in spec.mounts:
         if mount.descriptor is None:
             continue
-        wanted, there = os.fstat(mount.descriptor), os.stat(f"/proc/{pid}/root{mount.target}")
-        same = (wanted.st_dev, wanted.st_ino) == (there.st_dev, there.st_ino)
-        if not same or stat.S_IFMT(wanted.st_mode) != stat.S_IFMT(there.st_mode):
-            raise SandboxError(f"{source_of(mount)} is not what is mounted at {mount.target}.")
+        wanted = _identity(os.fstat(mount.descriptor))
+        found = {seen for pid in _processes(built) if (seen := _seen_by(pid, mount.target)) is not None}
+        if found != {wanted}:
+            what = "something else is mounted" if found else "what is mounted cannot be seen"
+            raise SandboxError(f"{mount.source} is not given to the sandbox: {what}.", mend="Try again, or bubblewrap.")
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_dev, status.st_ino, stat.S_IFMT(status.st_mode)
+
+
+def _processes(built: Built) -> set[int]:
+    """Return the pids of a container; none where they are not this machine's."""
+    if built.handle is None:
+        return set()
+    return {built.pid, *(built.cgroup.processes() if built.cgroup is not None else ())}
+
+
+def _seen_by(pid: int, target: str) -> tuple[int, int, int] | None:
+    """Return what a process finds at a path; None where that is nothing, or is not for us to see."""
+    try:
+        descriptor = os.open(f"/proc/{pid}/root{target}", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _identity(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
