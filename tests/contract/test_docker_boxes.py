@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nanoclaw.domain.group import Kernel
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 from nanoclaw.sandbox.runtimes.docker_start import compare_mounts
@@ -188,6 +189,35 @@ async def test_what_a_box_takes_is_counted_while_it_lives(bench: DockerBench) ->
     await box.stop(5)
     assert (await box.measure()).memory_bytes is None
     assert await bench.runtime.list_boxes(bench.install) == []
+
+
+async def test_every_process_of_a_box_is_without_rights_seen_from_outside(bench: DockerBench) -> None:
+    """gVisor's own processes are its wall, not in it; there the box's are asked inside."""
+    show = "say([line for line in open('/proc/self/status') if line.startswith(('CapEff', 'CapBnd', 'NoNewPrivs'))])"
+    inside = await said(bench, show)
+    assert "0000000000000000" in inside[0]
+    if bench.runtime.kernel is Kernel.SEPARATE:
+        return
+    box = await bench.runtime.start(
+        bench.program(
+            "import os, sys, subprocess\nsubprocess.Popen(['sleep', '60']); os.write(1, b'o'); sys.stdin.read()"
+        ),
+        bench.label(),
+    )
+    box.release()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await anext(box.bells())
+    assert box.built.cgroup is not None
+    pids = box.built.cgroup.processes()
+    assert len(pids) == 3  # the gate, the command, its child
+    for pid in pids:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        assert set(status["Uid"].split()) == {str(BOX_UID)}
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+        assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+        assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "500\n"
+    await box.stop(5)
 
 
 async def test_orphans_of_a_box_are_taken_in_by_its_first_process(bench: DockerBench) -> None:

@@ -6,20 +6,27 @@ import json
 import sqlite3
 from pathlib import Path
 
-from tests.live import Chat, LiveHost, wait_until
+import pytest
+
+from tests.live import Chat, LiveHost, wait_until, wall_settings
 
 
 def test_the_agent_works_as_nobody_in_a_root_of_its_own(shared_host: LiveHost) -> None:
-    shown = Chat(shared_host).ask("run: id -u; hostname; ls /; cat /proc/1/environ; ls ~root /home 2>&1", "who")
+    look = "run: id -u; id -un; hostname; printf '%s\\n' /*; cat /proc/1/environ; ls ~root /home 2>&1"
+    shown = Chat(shared_host).ask(look, "who")
     lines = shown.splitlines()
-    assert "1000" in lines
-    assert "agent" in lines
-    assert {"workspace", "session", "proc"} <= set(lines)
-    assert not {"root", "work", "boot", "srv", "media"} & set(lines)
+    assert lines.count("agent") == 2
+    assert "0" not in lines
+    assert {"/workspace", "/session", "/proc"} <= set(lines)
+    assert not {"/root", "/work", "/boot", "/srv", "/media"} & set(lines) or wall_settings()  # an image has its own
+    assert "/work" not in lines
     assert "NANOCLAW" not in shown
     assert str(shared_host.home) not in shown
 
 
+@pytest.mark.skipif(
+    bool(wall_settings()), reason="a container is not below its host: tests/contract/test_docker_boxes.py"
+)
 def test_every_process_of_a_box_is_without_rights_seen_from_outside(shared_host: LiveHost) -> None:
     chat = Chat(shared_host)
     chat.say("run: sleep 1.5; echo done", "hold")
@@ -39,7 +46,8 @@ def test_every_process_of_a_box_is_without_rights_seen_from_outside(shared_host:
 
 def test_the_kernels_settings_cannot_be_opened_for_writing(shared_host: LiveHost) -> None:
     probe = 'python3 -c \'open("/proc/sys/kernel/core_pattern", "r+")\''
-    assert "Permission denied" in Chat(shared_host).ask(f"run: {probe} 2>&1 | tail -1", "core")
+    shown = Chat(shared_host).ask(f"run: {probe} 2>&1 | tail -1", "core")
+    assert any(words in shown for words in ("Permission denied", "Read-only", "No such file"))  # gVisor has none
 
 
 def test_nothing_outside_is_reached_and_every_try_is_in_the_audit(shared_host: LiveHost) -> None:
@@ -54,7 +62,8 @@ def test_nothing_outside_is_reached_and_every_try_is_in_the_audit(shared_host: L
 
 def test_a_direct_connection_has_no_way_out(shared_host: LiveHost) -> None:
     code = 'import socket; socket.create_connection(("1.1.1.1", 53), 3)'
-    assert "unreachable" in Chat(shared_host).ask(f"run: python3 -c '{code}' 2>&1 | tail -1", "raw").lower()
+    shown = Chat(shared_host).ask(f"run: python3 -c '{code}' 2>&1 | tail -1", "raw").lower()
+    assert "unreachable" in shown or "no route to host" in shown  # in gVisor's words
 
 
 def test_memory_and_conversation_outlive_a_killed_host(host: LiveHost) -> None:

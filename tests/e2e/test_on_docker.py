@@ -20,7 +20,7 @@ def run_on(engine: Engine, runtime: str, *words: str) -> subprocess.CompletedPro
     """Run tests with this runtime in the settings of every host."""
     engine.docker("tag", engine.image, "nanoclaw-base")
     told = {"NANOCLAW_TEST_RUNTIME": runtime, "NANOCLAW_TEST_ENGINE": str(engine.socket)}
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *words]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     return subprocess.run(command, env=os.environ | told, capture_output=True, text=True, check=False, timeout=600)
 
 
