@@ -46,6 +46,7 @@ the central store
   store/refusals.py                   Who was refused where and why, counted; never their words
   store/proofs.py                     What sandboxes were seen to hold
   store/query.py                      What a person asks of the store's file in SQL: it can only read
+  store/left_out.py                   Folders of the machine that a group was given and its boxes do not get
   store/builds.py                     Package builds: what was asked to be installed for a group, and what came of it
   store/listings.py                   What `ncl` lists, shows and finds, over every table; writes nothing
   store/audit.py                      What the host decided, chained by hash so that an edit shows
@@ -68,6 +69,7 @@ the data path, in the order of a message
   flow/claim.py                       Rows of the store become rows of a mailbox
   flow/seats.py                       How many boxes run at once, and whose turn it is while all seats are taken
   flow/start.py                       A session without a live run gets one: fence, claims, mailbox, box, gateway
+  flow/folders.py                     Which folders of the machine a box gets, and what is said of those it does not
   flow/proof.py                       A group's wall is tried before its first box starts, and after each change of it
   flow/compose.py                     What the host writes for a group before its box starts
   flow/outside.py                     What running boxes are told of the way out, kept current in files

@@ -16,12 +16,15 @@ from nanoclaw.config import Config
 from nanoclaw.domain.group import GroupConfig
 from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import OperatorError, SandboxError
+from nanoclaw.flow.folders import GroupFolders
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.proof import BoxTrials, Prover
 from nanoclaw.flow.seats import Seats, decide_seat_count
 from nanoclaw.flow.start import BoxParts
 from nanoclaw.gateway.client import GatewayClient
+from nanoclaw.sandbox.allowlist import FILE, AllowlistFile
+from nanoclaw.sandbox.folders import Folders
 from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
 from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.memory_watch import MemoryWatch
@@ -99,6 +102,13 @@ def make_builders(parts: BoxParts, config: Config) -> Callable[[GroupConfig], Pa
     return choose
 
 
+def make_folders(config: Config) -> Folders:
+    """Return what decides which folders of this machine boxes may be given."""
+    environment = (Path(sys.prefix),) if sys.prefix != sys.base_prefix else ()  # the system's Python is no secret
+    own = (config.paths.home, config.paths.run, SOURCE, *environment)
+    return Folders(AllowlistFile(config.paths.config_file.with_name(FILE)), own)
+
+
 def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interpreter: Interpreter) -> BoxParts:
     """Put together what boxes are built from."""
     config, log = means.config, means.log
@@ -114,4 +124,5 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         memory_watch=memory_watch,
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
         prover=Prover(means, BoxTrials(config, Watches(watchdog, memory_watch))),
+        folders=GroupFolders(means, make_folders(config)),
     )

@@ -343,7 +343,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     builds.carry = carrier.carry
     news.carry = carrier.carry
     runs.carry = carrier.carry
-    chase.carry = teller.carry = carrier.carry
+    chase.carry = teller.carry = parts.folders.carry = carrier.carry
     asking = AskPeople(asked)
     intake = Intake(tables, asking, log)
     asking.replay_by(intake.take_one)

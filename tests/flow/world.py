@@ -22,6 +22,7 @@ from nanoclaw.admin.boxed import ACTION, join_ncl
 from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.boxes import make_folders
 from nanoclaw.channels.base import Accepted, Channel, ClickAnswer, Incoming
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import Role
@@ -31,6 +32,7 @@ from nanoclaw.flow.chase import Chase
 from nanoclaw.flow.collect import Collect
 from nanoclaw.flow.deliver import Deliver
 from nanoclaw.flow.end import Ender
+from nanoclaw.flow.folders import GroupFolders
 from nanoclaw.flow.gateway_news import GatewayNews
 from nanoclaw.flow.lifetime import drain, recover
 from nanoclaw.flow.live import LiveRun, LiveRuns
@@ -160,7 +162,8 @@ class World:
         parts = BoxParts(
             Runtimes({"bubblewrap": lambda _: self.runtime}), gateway, Interpreter(Path("/usr/bin/python3")), None,
             Path(nanoclaw.__file__).parent, Limits(), self.watchdog, MemoryWatch(log),
-            OutsideFiles(config.paths, Outside, log), Prover(self.means, home.trials) if home.trials else None,
+            OutsideFiles(config.paths, Outside, log), GroupFolders(self.means, make_folders(config)),
+            Prover(self.means, home.trials) if home.trials else None,
         )  # fmt: skip
         starter = Starter(self.means, parts)
         channels: dict[str, Channel] = {CHANNEL: self.channel, **home.others}
@@ -221,7 +224,7 @@ class World:
         self.news = GatewayNews(self.means, self.asked.egress)
         self.news.carry = self.carrier.carry
         self.runs.carry = self.carrier.carry
-        self.chase.carry = self.teller.carry = self.carrier.carry
+        self.chase.carry = self.teller.carry = parts.folders.carry = self.carrier.carry
         self.sweep = Sweep(
             self.means, self.live, self.runs, self.wake, self.deliver, self.chase, seats=self.seats, teller=self.teller
         )
@@ -233,16 +236,8 @@ class World:
 
     def receiver(self, carry: Callable[[Aftermath], None], channel: str = CHANNEL) -> Receiver:
         """A sink as host.py builds it."""
-        return Receiver(
-            channel,
-            self.intake,
-            self.store,
-            self.tables,
-            self.clock,
-            self.means.log,
-            carry=carry,
-            reached=self._reached,
-        )
+        told = (self.store, self.tables, self.clock, self.means.log)
+        return Receiver(channel, self.intake, *told, carry=carry, reached=self._reached)
 
     # -- the stage ----------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.config import Config
+from nanoclaw.sandbox.spec import Mount
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
 
@@ -57,7 +58,7 @@ You are {name}, a personal assistant. People talk to you in a chat; you work in 
 {ncl}
 ## Where you are
 
-- `/workspace` is yours and is kept; `/tmp` is not.
+- `/workspace` is yours and is kept; `/tmp` is not.{folders}
 - The internet is reached through a gateway that your tools find by themselves. It lets out what your operator allowed.
   A 403 whose text names a rule comes from it: read the text. What no rule allows you may ask for with the tool
   `request_access`; do not look for a way around. A call may wait up to two minutes for a person's yes. After
@@ -85,8 +86,8 @@ class Places:
     session: Path
 
 
-def decide_instructions(group: AgentGroup, destinations: Sequence[Destination]) -> str:
-    """Return the composed CLAUDE.md of an agent group."""
+def decide_instructions(group: AgentGroup, destinations: Sequence[Destination], folders: Sequence[Mount] = ()) -> str:
+    """Return the composed CLAUDE.md of an agent group, whose next box gets `folders` of the machine."""
     places = "\n".join(_place_line(place) for place in destinations) or "  - none yet"
     instructions = f"\n{group.instructions.strip()}\n" if group.instructions.strip() else ""
     return INSTRUCTIONS.format(
@@ -94,7 +95,13 @@ def decide_instructions(group: AgentGroup, destinations: Sequence[Destination]) 
         places=places,
         instructions=_below_headings(instructions),
         ncl=NCL if group.cli_scope != "disabled" else "",
+        folders="".join(_folder_line(mount) for mount in folders),
     )
+
+
+def _folder_line(mount: Mount) -> str:
+    mode = "you may write there" if mount.writable else "to read only"
+    return f"\n- `{mount.target}` is a folder of your operator's machine, {mode}."
 
 
 def _place_line(place: Destination) -> str:
@@ -121,7 +128,9 @@ def decide_agent_settings() -> str:
     )
 
 
-def prepare_places(config: Config, group: AgentGroup, session: str, destinations: Sequence[Destination]) -> Places:
+def prepare_places(
+    config: Config, group: AgentGroup, session: str, destinations: Sequence[Destination], folders: Sequence[Mount] = ()
+) -> Places:
     """Make what a box needs and the host composes; blocks a few milliseconds. Raises OSError."""
     uid = config.box_uid(group.number)
     paths = config.paths
@@ -137,7 +146,7 @@ def prepare_places(config: Config, group: AgentGroup, session: str, destinations
     (places.session / "runs").mkdir(mode=0o700, exist_ok=True)
     _give_folder(places.home, uid)
     places.compose.mkdir(mode=0o755, exist_ok=True)
-    _write_composed(places.compose / "CLAUDE.md", decide_instructions(group, destinations))
+    _write_composed(places.compose / "CLAUDE.md", decide_instructions(group, destinations, folders))
     _write_composed(places.compose / "managed-settings.json", decide_agent_settings())
     return places
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.claim import Claimed, claim
 from nanoclaw.flow.compose import Places, mark_boot, prepare_places
 from nanoclaw.flow.files import place_files
+from nanoclaw.flow.folders import GroupFolders
 from nanoclaw.flow.groups import end_waiting
 from nanoclaw.flow.live import LiveRun
 from nanoclaw.flow.means import Means
@@ -38,7 +40,7 @@ from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.packages_box import package_mounts
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.registry import Runtimes
-from nanoclaw.sandbox.spec import BoxInputs, build_spec
+from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
@@ -73,6 +75,7 @@ class BoxParts:
     watchdog: DiskWatchdog
     memory_watch: MemoryWatch
     outside: OutsideFiles
+    folders: GroupFolders
     prover: Prover | None = None  # None: scripted boxes, which have no wall
 
 
@@ -105,13 +108,16 @@ class Starter:
         means, parts = self._means, self._parts
         limits = decide_limits(parts.limits, plan.config.limits)
         runtime = await parts.runtimes.choose(plan.config)
-        mailbox, places = await means.blocking(self._prepare, plan)
-        means.reached("wake.projected")
-        inputs = self._box_inputs((plan.group, limits), mailbox, places, recover=False)
-        packages = package_mounts(means.config.paths.packages(plan.group.id), plan.config.packages_set)
-        spec = build_spec(replace(inputs, extra=(*inputs.extra, *packages)))
-        proof = await parts.prover.prove(Asked(plan.group, plan.session.id), runtime, spec) if parts.prover else None
-        box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
+        with closing(parts.folders.of(plan.config)) as given:
+            await parts.folders.open(plan.group, plan.session.id, given)
+            mailbox, places = await means.blocking(self._prepare, plan, given.mounts)
+            means.reached("wake.projected")
+            inputs = self._box_inputs((plan.group, limits), mailbox, places, recover=False)
+            packages = package_mounts(means.config.paths.packages(plan.group.id), plan.config.packages_set)
+            spec = build_spec(replace(inputs, extra=(*inputs.extra, *packages, *given.mounts)))
+            asked = Asked(plan.group, plan.session.id)
+            proof = await parts.prover.prove(asked, runtime, spec) if parts.prover else None
+            box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
         try:
             await self._open_gateway(plan, box)
             box.release()
@@ -195,10 +201,10 @@ class Starter:
             claimed=claim(connection, tables, session, (fence, group.id), now),
         )
 
-    def _prepare(self, plan: StartPlan) -> tuple[Mailbox, Places]:
+    def _prepare(self, plan: StartPlan, folders: Sequence[Mount]) -> tuple[Mailbox, Places]:
         config = self._means.config
         with self._preparing:
-            places = prepare_places(config, plan.group, plan.session.id, plan.destinations)
+            places = prepare_places(config, plan.group, plan.session.id, plan.destinations, folders)
             self._parts.outside.compose(plan.group.folder)
         uid = config.box_uid(plan.group.number)
         directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)

@@ -149,7 +149,7 @@ class OpenFolders:
 
     def __init__(self, folders: Folders, mounts: Sequence[ExtraMount]) -> None:
         self._folders = folders
-        self._wanted = tuple(mounts)
+        self.wanted = tuple(mounts)
         self._pins: list[Pin] = []
         self._is_closed = False
         self._lock = threading.Lock()  # a start that is given up closes while a thread may still open
@@ -159,7 +159,7 @@ class OpenFolders:
     def open(self) -> None:
         """Open and judge every one; blocks as their file systems do."""
         mounts, left_out, names = list[Mount](), list[LeftOut](), set[str]()
-        for wanted in self._wanted:
+        for wanted in self.wanted:
             name = decide_name(wanted)
             if not name or name in names:
                 left_out.append(LeftOut(wanted, Forbidden("name", f"{wanted.source} has no name of its own.")))

@@ -117,6 +117,16 @@ CREATE TABLE package_builds (
 CREATE INDEX package_builds_open ON package_builds (asked_at) WHERE ended_at IS NULL;
 CREATE INDEX package_builds_by_group ON package_builds (agent_group_id, asked_at);
 
+-- folders of the machine that a group was given and its boxes do not get, as its last start found
+CREATE TABLE left_out_mounts (
+  agent_group_id TEXT NOT NULL REFERENCES agent_groups (id) ON DELETE CASCADE,
+  source TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  words TEXT NOT NULL,
+  since INTEGER NOT NULL,
+  PRIMARY KEY (agent_group_id, source)
+) STRICT;
+
 -- chats ----------------------------------------------------------------------------------------------------
 CREATE TABLE messaging_groups (
   id TEXT PRIMARY KEY,

@@ -11,6 +11,7 @@ from nanoclaw.store.chats import Chats
 from nanoclaw.store.groups import Groups
 from nanoclaw.store.inbound import Inbound
 from nanoclaw.store.inbox import Inbox
+from nanoclaw.store.left_out import LeftOutMounts
 from nanoclaw.store.listings import Listings
 from nanoclaw.store.outbox import Outbox
 from nanoclaw.store.pairing import Pairing
@@ -37,6 +38,7 @@ class Tables:
     pairing: Pairing
     builds: Builds
     proofs: Proofs
+    left_out: LeftOutMounts
     listings: Listings
 
 
@@ -56,5 +58,6 @@ def build_tables(new_id: NewId) -> Tables:
         pairing=Pairing(new_id),
         builds=Builds(new_id),
         proofs=Proofs(new_id),
+        left_out=LeftOutMounts(),
         listings=Listings(),
     )

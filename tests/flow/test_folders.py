@@ -1,0 +1,102 @@
+"""Folders of the machine on the path: mounted while they are allowed, left out and said once when they are not."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from nanoclaw.domain.group import ExtraMount
+from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.store.defaults import FOLDER
+from tests.flow.world import Chat, Home, World, open_world
+
+
+@asynccontextmanager
+async def open_house(tmp_path: Path, *mounts: ExtraMount) -> AsyncIterator[tuple[World, Chat]]:
+    """A world beside a folder `srv/docs`, whose only assistant was given `mounts`."""
+    home = tmp_path / "home"
+    for folder in (home / "config", tmp_path / "srv" / "docs"):
+        folder.mkdir(parents=True, exist_ok=True)
+    async with open_world(Home(home)) as world:
+
+        def give(connection: sqlite3.Connection) -> None:
+            groups = world.tables.groups
+            group = groups.find_by_folder(connection, FOLDER)
+            assert group is not None
+            config = groups.config(connection, group)
+            groups.configure(connection, group, replace(config, additional_mounts=mounts), 0)
+
+        await world.store.write(give)
+        yield world, await world.chat("family")
+
+
+def allow(tmp_path: Path, *, writable: bool = False) -> None:
+    text = f"[[root]]\npath = '{tmp_path / 'srv'}'\nread_write = {'true' if writable else 'false'}\n"
+    (tmp_path / "home" / "config" / "mounts.toml").write_text(text)
+
+
+async def ask(world: World, chat: Chat, answer: str) -> list[tuple[str, bool]]:
+    """Ask in a new box; return the folders of the machine it got."""
+    for run in world.live:
+        after = Aftermath()
+        after.renew[run.group.id] = None
+        world.carrier.carry(after)
+    await world.quiet()
+    world.script.replies(answer)
+    await chat.says(f"say {answer}")
+    await world.until(lambda: answer in chat.heard, lambda: f"heard {chat.heard}")
+    await world.quiet()
+    spec = world.boxes[-1].spec
+    return [(mount.target, mount.writable) for mount in spec.mounts if mount.target.startswith("/extra/")]
+
+
+async def test_a_folder_is_mounted_while_it_is_allowed_and_the_agent_is_told_of_it(tmp_path: Path) -> None:
+    async with open_house(tmp_path, ExtraMount(str(tmp_path / "srv" / "docs"), writable=True)) as (world, chat):
+        allow(tmp_path)
+        assert await ask(world, chat, "one") == [("/extra/docs", False)]
+        composed = tmp_path / "home" / "compose" / FOLDER / "CLAUDE.md"
+        assert "`/extra/docs` is a folder of your operator's machine, to read only." in composed.read_text()
+        allow(tmp_path, writable=True)
+        assert await ask(world, chat, "two") == [("/extra/docs", True)]
+        assert "you may write there" in composed.read_text()
+        assert chat.heard == ["one", "two"]
+
+
+async def test_a_folder_that_is_not_allowed_any_more_is_left_out_and_said_once(tmp_path: Path) -> None:
+    async with open_house(tmp_path, ExtraMount(str(tmp_path / "srv" / "docs"))) as (world, chat):
+        allow(tmp_path)
+        await ask(world, chat, "one")
+        (tmp_path / "home" / "config" / "mounts.toml").unlink()
+        assert await ask(world, chat, "two") == []
+        assert await ask(world, chat, "three") == []
+        await world.after(1.0)
+        said = [text for text in chat.heard if "folder" in text]
+        assert said == [
+            f"I work without the folder docs: it is not allowed any more. More: ncl groups config get {FOLDER}"
+        ]
+        (tmp_path / "home" / "config" / "mounts.toml").write_text("[[root]\n")
+        await ask(world, chat, "four")
+        assert any("has a mistake in it" in text for text in chat.heard)
+        allow(tmp_path)
+        assert await ask(world, chat, "five") == [("/extra/docs", False)]
+        events = await world.rows("SELECT event, reason FROM audit WHERE event LIKE 'mount.%' ORDER BY rowid")
+        assert events == [("mount.left_out", "root"), ("mount.left_out", "allowlist"), ("mount.back", "")]
+        assert await world.rows("SELECT * FROM left_out_mounts") == []
+
+
+async def test_no_start_leaves_a_descriptor_open_whether_its_folders_went_in_or_not(tmp_path: Path) -> None:
+    docs, gone = ExtraMount(str(tmp_path / "srv" / "docs")), ExtraMount("/nowhere/at/all")
+    async with open_house(tmp_path, docs, gone) as (world, chat):
+        allow(tmp_path)
+        await ask(world, chat, "one")
+        held = [
+            os.readlink(f"/proc/self/fd/{name}")
+            for name in os.listdir("/proc/self/fd")
+            if name.isdigit() and int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}")
+        ]
+        assert not [path for path in held if path.startswith(str(tmp_path / "srv"))]
+        assert "I work without the folder all: it is not there." in " ".join(chat.heard)
