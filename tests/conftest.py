@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +32,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > ROOM_BYTES:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", SHARED_MEMORY)  # pytest's own name for where tmp_path lies
     config.addinivalue_line("markers", "blocks_loop(reason): this test may block its event loop, and says why")
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A folder outside of /dev, for what may be given to a sandbox: nothing below /dev is."""
+    folder = Path(tempfile.mkdtemp(prefix="nanoclaw-disk-", dir="/var/tmp"))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,10 +16,10 @@ from tests.flow.world import Chat, Home, World, open_world
 
 
 @asynccontextmanager
-async def open_house(tmp_path: Path, *mounts: ExtraMount) -> AsyncIterator[tuple[World, Chat]]:
+async def open_house(disk_path: Path, *mounts: ExtraMount) -> AsyncIterator[tuple[World, Chat]]:
     """A world beside a folder `srv/docs`, whose only assistant was given `mounts`."""
-    home = tmp_path / "home"
-    for folder in (home / "config", tmp_path / "srv" / "docs"):
+    home = disk_path / "home"
+    for folder in (home / "config", disk_path / "srv" / "docs"):
         folder.mkdir(parents=True, exist_ok=True)
     async with open_world(Home(home)) as world:
 
@@ -34,9 +34,9 @@ async def open_house(tmp_path: Path, *mounts: ExtraMount) -> AsyncIterator[tuple
         yield world, await world.chat("family")
 
 
-def allow(tmp_path: Path, *, writable: bool = False) -> None:
-    text = f"[[root]]\npath = '{tmp_path / 'srv'}'\nread_write = {'true' if writable else 'false'}\n"
-    (tmp_path / "home" / "config" / "mounts.toml").write_text(text)
+def allow(disk_path: Path, *, writable: bool = False) -> None:
+    text = f"[[root]]\npath = '{disk_path / 'srv'}'\nread_write = {'true' if writable else 'false'}\n"
+    (disk_path / "home" / "config" / "mounts.toml").write_text(text)
 
 
 async def ask(world: World, chat: Chat, answer: str) -> list[tuple[str, bool]]:
@@ -54,23 +54,23 @@ async def ask(world: World, chat: Chat, answer: str) -> list[tuple[str, bool]]:
     return [(mount.target, mount.writable) for mount in spec.mounts if mount.target.startswith("/extra/")]
 
 
-async def test_a_folder_is_mounted_while_it_is_allowed_and_the_agent_is_told_of_it(tmp_path: Path) -> None:
-    async with open_house(tmp_path, ExtraMount(str(tmp_path / "srv" / "docs"), writable=True)) as (world, chat):
-        allow(tmp_path)
+async def test_a_folder_is_mounted_while_it_is_allowed_and_the_agent_is_told_of_it(disk_path: Path) -> None:
+    async with open_house(disk_path, ExtraMount(str(disk_path / "srv" / "docs"), writable=True)) as (world, chat):
+        allow(disk_path)
         assert await ask(world, chat, "one") == [("/extra/docs", False)]
-        composed = tmp_path / "home" / "compose" / FOLDER / "CLAUDE.md"
+        composed = disk_path / "home" / "compose" / FOLDER / "CLAUDE.md"
         assert "`/extra/docs` is a folder of your operator's machine, to read only." in composed.read_text()
-        allow(tmp_path, writable=True)
+        allow(disk_path, writable=True)
         assert await ask(world, chat, "two") == [("/extra/docs", True)]
         assert "you may write there" in composed.read_text()
         assert chat.heard == ["one", "two"]
 
 
-async def test_a_folder_that_is_not_allowed_any_more_is_left_out_and_said_once(tmp_path: Path) -> None:
-    async with open_house(tmp_path, ExtraMount(str(tmp_path / "srv" / "docs"))) as (world, chat):
-        allow(tmp_path)
+async def test_a_folder_that_is_not_allowed_any_more_is_left_out_and_said_once(disk_path: Path) -> None:
+    async with open_house(disk_path, ExtraMount(str(disk_path / "srv" / "docs"))) as (world, chat):
+        allow(disk_path)
         await ask(world, chat, "one")
-        (tmp_path / "home" / "config" / "mounts.toml").unlink()
+        (disk_path / "home" / "config" / "mounts.toml").unlink()
         assert await ask(world, chat, "two") == []
         assert await ask(world, chat, "three") == []
         await world.after(1.0)
@@ -78,25 +78,25 @@ async def test_a_folder_that_is_not_allowed_any_more_is_left_out_and_said_once(t
         assert said == [
             f"I work without the folder docs: it is not allowed any more. More: ncl groups config get {FOLDER}"
         ]
-        (tmp_path / "home" / "config" / "mounts.toml").write_text("[[root]\n")
+        (disk_path / "home" / "config" / "mounts.toml").write_text("[[root]\n")
         await ask(world, chat, "four")
         assert any("has a mistake in it" in text for text in chat.heard)
-        allow(tmp_path)
+        allow(disk_path)
         assert await ask(world, chat, "five") == [("/extra/docs", False)]
         events = await world.rows("SELECT event, reason FROM audit WHERE event LIKE 'mount.%' ORDER BY rowid")
         assert events == [("mount.left_out", "root"), ("mount.left_out", "allowlist"), ("mount.back", "")]
         assert await world.rows("SELECT * FROM left_out_mounts") == []
 
 
-async def test_no_start_leaves_a_descriptor_open_whether_its_folders_went_in_or_not(tmp_path: Path) -> None:
-    docs, gone = ExtraMount(str(tmp_path / "srv" / "docs")), ExtraMount("/nowhere/at/all")
-    async with open_house(tmp_path, docs, gone) as (world, chat):
-        allow(tmp_path)
+async def test_no_start_leaves_a_descriptor_open_whether_its_folders_went_in_or_not(disk_path: Path) -> None:
+    docs, gone = ExtraMount(str(disk_path / "srv" / "docs")), ExtraMount("/nowhere/at/all")
+    async with open_house(disk_path, docs, gone) as (world, chat):
+        allow(disk_path)
         await ask(world, chat, "one")
         held = [
             os.readlink(f"/proc/self/fd/{name}")
             for name in os.listdir("/proc/self/fd")
             if name.isdigit() and int(name) > 2 and os.path.exists(f"/proc/self/fd/{name}")
         ]
-        assert not [path for path in held if path.startswith(str(tmp_path / "srv"))]
+        assert not [path for path in held if path.startswith(str(disk_path / "srv"))]
         assert "I work without the folder all: it is not there." in " ".join(chat.heard)

@@ -40,8 +40,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path.resolve())
+def place(disk_path: Path) -> Place:
+    return Place(disk_path.resolve())
 
 
 def test_a_folder_below_a_root_is_allowed_and_the_root_itself(place: Place) -> None:

@@ -22,13 +22,14 @@ WRITE = "open('/extra/docs/new', 'w').write('x')"
 class Shelf:
     """An allowed folder with a good and a secret folder beside it; `docs` is what a group was given."""
 
-    def __init__(self, wall: Wall, *, writable: bool = False) -> None:
-        self.root, self.secret = wall.root / "srv", wall.root / "other-groups"
+    def __init__(self, wall: Wall, base: Path, *, writable: bool = False) -> None:
+        self.root, self.secret = base / "srv", base / "other-groups"
+        base.chmod(0o755)
         for folder, word in ((self.root / "docs", "good"), (self.secret, "planted")):
             folder.mkdir(parents=True)
             (folder / "word").write_text(word)
             os.chown(folder, BOX_UID, -1)
-        allowlist = wall.root / "mounts.toml"
+        allowlist = base / "mounts.toml"
         allowlist.write_text(f"[[root]]\npath = '{self.root}'\nread_write = {'true' if writable else 'false'}\n")
         folders = Folders(AllowlistFile(allowlist), ())
         self.opened = OpenFolders(folders, [ExtraMount(str(self.root / "docs"), writable=True)])
@@ -36,16 +37,18 @@ class Shelf:
         wall.inputs = replace(wall.inputs, extra=self.opened.mounts)
 
 
-async def test_a_folder_is_seen_under_its_name_and_is_read_only_unless_the_root_says_otherwise(wall: Wall) -> None:
-    shelf = Shelf(wall)
+async def test_a_folder_is_seen_under_its_name_and_read_only_unless_its_root_says_otherwise(
+    wall: Wall, disk_path: Path
+) -> None:
+    shelf = Shelf(wall, disk_path)
     assert await wall.probe(SHOW) == "word good\n"
     said = await wall.probe(f"try:\n    {WRITE}\nexcept OSError as error:\n    say(error.errno)")
     assert said == "30\n"
     shelf.opened.close()
 
 
-async def test_a_folder_of_a_read_write_root_can_be_written(wall: Wall) -> None:
-    shelf = Shelf(wall, writable=True)
+async def test_a_folder_of_a_read_write_root_can_be_written(wall: Wall, disk_path: Path) -> None:
+    shelf = Shelf(wall, disk_path, writable=True)
     await wall.probe(WRITE)
     assert (shelf.root / "docs" / "new").read_text() == "x"
     shelf.opened.close()
@@ -69,9 +72,9 @@ def by_a_link_above(shelf: Shelf) -> None:
 
 @pytest.mark.parametrize("swap", [by_rename, by_link, by_a_link_above])
 async def test_a_folder_that_is_replaced_after_the_check_is_never_seen(
-    wall: Wall, swap: Callable[[Shelf], None]
+    wall: Wall, disk_path: Path, swap: Callable[[Shelf], None]
 ) -> None:
-    shelf = Shelf(wall)
+    shelf = Shelf(wall, disk_path)
     if swap is not by_a_link_above:
         (shelf.root / "docs").rename(shelf.root / "moved")
     swap(shelf)
@@ -80,8 +83,8 @@ async def test_a_folder_that_is_replaced_after_the_check_is_never_seen(
     shelf.opened.close()  # the fixture looks for descriptors that were left open
 
 
-async def test_a_folder_that_is_gone_after_the_check_stops_the_start_at_once(wall: Wall) -> None:
-    shelf = Shelf(wall)
+async def test_a_folder_that_is_gone_after_the_check_stops_the_start_at_once(wall: Wall, disk_path: Path) -> None:
+    shelf = Shelf(wall, disk_path)
     (shelf.root / "docs").rename(Path(f"{shelf.root}.gone"))
     with pytest.raises(SandboxError, match="cannot be given to a sandbox"):
         await wall.start("import os, sys\n" + SHOW)
