@@ -286,6 +286,7 @@ for operators
   admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
   admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
   admin/resources/group_limits.py     The limits of its sandboxes: read and shown
+  admin/resources/group_packages.py   `ncl groups config add-package`, `ncl groups builds`
   admin/resources/chats.py            `ncl messaging-groups`: chats made known, changed, forgotten
   admin/resources/wirings.py          `ncl wirings`: which chat wakes which assistant, and when
   admin/resources/destinations.py     `ncl destinations`: where assistants may send

@@ -20,14 +20,15 @@ CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 OWN_READS = frozenset({
     "groups list", "groups get", "groups config get", "sessions list", "sessions get", "destinations list",
-    "members list", "tasks list", "tasks get"})  # fmt: skip
+    "groups builds", "members list", "tasks list", "tasks get"})  # fmt: skip
 ALL_READS = OWN_READS | {"audit list",
     "messaging-groups list", "messaging-groups get", "wirings list", "wirings get", "users list", "users get",
     "roles list", "user-dms list", "dropped-messages list", "approvals list", "approvals get"}  # fmt: skip
 OWN_WRITES = frozenset({"groups restart", "groups update", "members add", "members remove", "destinations remove"})
 REACHING_WRITES = frozenset({  # asked of who decides for all: they reach beyond the group, or to this machine
     "destinations add", "groups config update", "groups config add-mount", "groups config remove-mount",
-    "groups config add-skill", "groups config remove-skill"})  # fmt: skip
+    "groups config add-skill", "groups config remove-skill", "groups config add-package",
+    "groups config remove-package"})  # fmt: skip
 ALL_WRITES = OWN_WRITES | REACHING_WRITES | {
     "groups create", "groups delete", "groups restore", "messaging-groups create", "messaging-groups update",
     "messaging-groups delete", "wirings create", "wirings update", "wirings delete"}  # fmt: skip

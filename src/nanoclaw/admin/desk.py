@@ -13,6 +13,7 @@ from nanoclaw.admin.resources.audit import AuditResource
 from nanoclaw.admin.resources.chats import MessagingGroupsResource
 from nanoclaw.admin.resources.destinations import DestinationsResource
 from nanoclaw.admin.resources.group_config import GroupConfigResource
+from nanoclaw.admin.resources.group_packages import GroupPackagesResource
 from nanoclaw.admin.resources.groups import GroupsResource
 from nanoclaw.admin.resources.host import HostFacts, HostResource, with_places
 from nanoclaw.admin.resources.lists import Action, Lists
@@ -47,9 +48,11 @@ class Desk:
     def __init__(self, tables: Tables, home: str, hands: Hands | None = None) -> None:
         parts = build_parts(tables)
         config = GroupConfigResource(parts)
+        packages = GroupPackagesResource(parts)
         self._actions: dict[str, Action] = {
             **parts.lists.actions(),
             **config.reads(),
+            **packages.reads(),
             **MessagesResource(tables).actions(),
             **AuditResource(tables).actions(),
             **HostResource(tables, home, hands.facts if hands else None).actions(),
@@ -62,6 +65,7 @@ class Desk:
             self._actions |= {
                 **groups.actions(),
                 **config.writes(),
+                **packages.writes(),
                 **MessagingGroupsResource(parts).actions(),
                 **WiringsResource(parts, hands.groups).actions(),
                 **UsersResource(parts, hands.operator, hands.pairing).actions(),

@@ -48,6 +48,7 @@ class BuildOrder:
     session: str | None
     change: PackageChange
     by: str | None
+    actor: str = ""  # for the audit, where no user said so
 
 
 def request_build(connection: sqlite3.Connection, tables: Tables, order: BuildOrder, after: Aftermath, now: int) -> str:
@@ -61,7 +62,7 @@ def request_build(connection: sqlite3.Connection, tables: Tables, order: BuildOr
     if whole == config.packages and count(order.change.remove) == 0 and config.packages_set:
         return f"That is installed already: {describe(order.change.add)}."
     build = tables.builds.add(connection, (order.group, order.session), order.change, order.by, now)
-    actor = f"user:{order.by}" if order.by else "operator"
+    actor = f"user:{order.by}" if order.by else order.actor or "operator"
     entry = Entry(now, "packages.ordered", actor, order.group, "allow", describe_change(order.change))
     tables.audit.append(connection, entry)
     after.build = True

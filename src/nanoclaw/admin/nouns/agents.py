@@ -35,6 +35,12 @@ LIMITS = (
 MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
 SKILL = Value("skill", "The skill's name.", required=True, repeated=True)
 
+PACKAGES = (
+    Value("apt", "A Debian package, e.g. jq.", repeated=True),
+    Value("npm", "An npm package, e.g. prettier or @scope/name@1.2.3.", repeated=True),
+    Value("pip", "A Python package, e.g. requests==2.32.0.", repeated=True),
+)
+
 GROUPS = Noun(
     "groups",
     "Assistants, each with a folder, a memory and a sandbox of its own.",
@@ -100,6 +106,24 @@ GROUPS = Noun(
             (SKILL,),
             single=True,
         ),
+        Verb(
+            "config add-package",
+            "Install packages for its sandboxes.",
+            Access.WRITE,
+            GROUP,
+            PACKAGES,
+            single=True,
+            details="They are built now, in a sandbox of their own; a build that fails changes nothing.",
+        ),
+        Verb(
+            "config remove-package",
+            "Install it anew without some packages.",
+            Access.WRITE,
+            GROUP,
+            PACKAGES,
+            single=True,
+        ),
+        Verb("builds", "List the builds of its packages.", target=GROUP),
         Verb("config remove-skill", "Forget skills that were noted.", Access.WRITE, GROUP, (SKILL,), single=True),
     ),
 )

@@ -14,6 +14,7 @@ from nanoclaw.admin.resources.lists import Action, replace_note
 from nanoclaw.admin.resources.parts import Parts, one_row
 from nanoclaw.admin.table import Table
 from nanoclaw.domain.group import CliScope, ExtraMount, GroupConfig
+from nanoclaw.domain.packages import describe
 from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
 
@@ -67,6 +68,7 @@ class GroupConfigResource:
             cli_scope=config.cli_scope.value,
             skills="all" if config.skills is None else ", ".join(config.skills),
             mounts=", ".join(_mount(mount) for mount in config.additional_mounts),
+            packages=describe(config.packages),
             **show_limits(config.limits),
             instructions=config.instructions,
         )
