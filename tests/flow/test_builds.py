@@ -41,8 +41,8 @@ class Workshop:
         self.kept.append(used)
 
 
-def builds_of(world: World, workshop: Workshop) -> Builds:
-    builds = Builds(world.means, world.live, lambda _: workshop)
+def builds_of(world: World, workshop: Workshop, slow_seconds: float = 3.0) -> Builds:
+    builds = Builds(world.means, world.live, lambda _: workshop, slow_seconds)
     builds.carry = world.carrier.carry
     return builds
 
@@ -158,8 +158,7 @@ async def test_a_host_killed_between_build_and_swap_builds_it_again(tmp_path: Pa
         assert await state(world) == ('["jq"]', "[]", "set-2")
 
 
-async def test_a_slow_build_is_announced_in_the_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nanoclaw.flow.builds.SLOW_SECONDS", 0.01)
+async def test_a_slow_build_is_announced_in_the_chat(tmp_path: Path) -> None:
     go_on = asyncio.Event()
 
     async def slow(wanted: Wanted) -> BuiltSet:
@@ -169,7 +168,7 @@ async def test_a_slow_build_is_announced_in_the_chat(tmp_path: Path, monkeypatch
     async with open_world(Home(tmp_path)) as world:
         await ready(world)
         world.script.replies("thanks")
-        builds = builds_of(world, Workshop([slow]))
+        builds = builds_of(world, Workshop([slow]), slow_seconds=0.01)
         await order(world, add=parse_packages(apt=["jq"]))
         world.spawn(builds.run(asyncio.Event()), "run builds")
         chat = await world.chat("family")

@@ -80,10 +80,17 @@ class _Ready:
 class Builds:
     """The queue of builds; one is worked at, off the loop."""
 
-    def __init__(self, means: Means, live: LiveRuns, choose: Callable[[GroupConfig], PackageBuilder]) -> None:
+    def __init__(
+        self,
+        means: Means,
+        live: LiveRuns,
+        choose: Callable[[GroupConfig], PackageBuilder],
+        slow_seconds: float = SLOW_SECONDS,
+    ) -> None:
         self._means = means
         self._live = live
         self._choose = choose
+        self._slow_seconds = slow_seconds
         self._hinted = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
         self.carry: Callable[[Aftermath], None] = lambda _: None  # set by host.py
@@ -218,7 +225,7 @@ class Builds:
     async def _announce(self, build: Build, done: asyncio.Event) -> None:
         """Say in the chat that it takes a while, when it does."""
         try:
-            async with asyncio.timeout(SLOW_SECONDS):
+            async with asyncio.timeout(self._slow_seconds):
                 await done.wait()
         except TimeoutError:
             after, now = Aftermath(), self._means.clock.now_ms()
