@@ -114,6 +114,7 @@ the wall
   sandbox/allowlist.py                Which folders of this machine may be given to boxes: config/mounts.toml
   sandbox/pins.py                     A folder held by descriptor, and whether a held box really got that one
   sandbox/folders.py                  Whether a folder may be given to a box, and how; a group's folders for one start
+  sandbox/disk.py                     A file system of its own for a workspace of a root host: an ext4 image
   sandbox/machine.py                  How much memory this machine has, all together and free
   sandbox/memory_watch.py             The memory limit of boxes where no cgroup keeps it
   sandbox/netns.py                    Makes the listeners on a box's own loopback

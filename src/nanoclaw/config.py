@@ -86,6 +86,10 @@ class Paths:
         """Return the workspace of the agent group with this folder name."""
         return self.home / "groups" / folder
 
+    def disk(self, group: str) -> Path:
+        """Return the image of an agent group's workspace, where it is a file system of its own."""
+        return self.data / "disks" / f"{group}.img"
+
     def compose(self, folder: str) -> Path:
         """Return what the host composes for an agent group, mounted read-only."""
         return self.compose_root / folder
@@ -118,6 +122,7 @@ class Settings:
     session_close_days: int = 30  # a thread in which nothing was said for this long is forgotten; 0: never
     memory_floor_mb: int = 512  # below this much free memory idle boxes are ended, least recently used first
     boxes_at_once: int = 0  # more than these wait in a queue; 0: by the machine's memory, 512 MB each
+    workspace_images: bool = False  # new workspaces are file systems of their own (root hosts): full is full
     log_level: str = "info"
     runtime: str = ""  # overrides the runtime of every agent group, e.g. "docker" or "docker:runsc"
     engine_socket: str = ""  # of Docker or Podman; '': where they usually are

@@ -184,6 +184,7 @@ class Host:
     watchdog: DiskWatchdog
     memory_watch: MemoryWatch
     builds: Builds
+    starter: Starter
 
     async def run(self, began: float) -> None:
         """Serve until asked to stop, then drain."""
@@ -209,6 +210,7 @@ class Host:
         ended = await self.runtimes.end_orphans(self.means.config.install)
         if ended:
             self.means.log.warning("box.orphans_ended", count=ended)
+        await self.starter.open_disks()
         await self.gateway.wait_ready()
         await recover(self.deliver, self.runs)
         ready.set()
@@ -378,4 +380,5 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         parts.watchdog,
         parts.memory_watch,
         builds,
+        starter,
     )

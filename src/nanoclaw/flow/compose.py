@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.config import Config
+from nanoclaw.errors import SandboxError
+from nanoclaw.sandbox.disk import Disk, open_disk
 from nanoclaw.sandbox.spec import Mount
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
@@ -84,6 +86,11 @@ class Places:
     home: Path
     compose: Path
     session: Path
+
+    @property
+    def has_image(self) -> bool:
+        """Whether the workspace is a file system of its own."""
+        return os.path.ismount(self.workspace)
 
 
 def decide_instructions(group: AgentGroup, destinations: Sequence[Destination], folders: Sequence[Mount] = ()) -> str:
@@ -168,6 +175,30 @@ def _boot_id() -> str:
     return BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
 
 
+def open_workspace(config: Config, group: AgentGroup, disk_bytes: int) -> bool:
+    """Mount the image of a group's workspace, if it has one or is to have one; whether it has. Blocks 20 ms.
+
+    Raises SandboxError, OSError.
+    """
+    if not config.is_root:
+        return False
+    uid = config.box_uid(group.number)
+    disk = Disk(config.paths.disk(group.id), config.paths.workspace(group.folder), disk_bytes, uid)
+    return open_disk(disk, lambda folder: fill_workspace(folder, uid), make=config.settings.workspace_images)
+
+
+def open_known_workspaces(config: Config, groups: Sequence[AgentGroup]) -> list[tuple[str, str]]:
+    """Mount every image there is; return (group, error) of those that could not be. Blocks 10 ms for each."""
+    failed: list[tuple[str, str]] = []
+    for group in groups:
+        try:
+            if config.paths.disk(group.id).exists():
+                open_workspace(config, group, 0)
+        except (SandboxError, OSError) as error:
+            failed.append((group.id, str(error)))
+    return failed
+
+
 def prepare_workspace(workspace: Path, uid: int) -> None:
     """Make a workspace that is not there yet; complete under another name, then renamed: whole or not at all."""
     if workspace.exists():
@@ -184,11 +215,16 @@ def prepare_workspace(workspace: Path, uid: int) -> None:
 def _make_workspace(workspace: Path, uid: int) -> None:
     draft = workspace.with_name(f".{workspace.name}.new")
     draft.mkdir(mode=0o700, exist_ok=True)
-    memory = draft / MEMORY_FILE
-    memory.write_text("# Memory\n", encoding="utf-8")
-    for path in (memory, draft):
-        os.chown(path, uid, uid if os.geteuid() == 0 else -1)
+    fill_workspace(draft, uid)
     draft.rename(workspace)
+
+
+def fill_workspace(folder: Path, uid: int) -> None:
+    """Put into an empty folder what a workspace begins with."""
+    memory = folder / MEMORY_FILE
+    memory.write_text("# Memory\n", encoding="utf-8")
+    for path in (memory, folder):
+        os.chown(path, uid, uid if os.geteuid() == 0 else -1)
 
 
 def _give_folder(path: Path, uid: int) -> None:

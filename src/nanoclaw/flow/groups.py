@@ -82,6 +82,8 @@ class AgentGroups:
     def scaffold(self, group: AgentGroup) -> None:
         """Make a group's workspace if there is none; blocks. A start of its box does the same. Raises OSError."""
         config = self.means.config
+        if config.is_root and config.settings.workspace_images:
+            return  # its first start makes it, as large as it may be by then
         prepare_workspace(config.paths.workspace(group.folder), config.box_uid(group.number))
 
     async def scaffold_soon(self, group_id: str) -> None:

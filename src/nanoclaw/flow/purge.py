@@ -2,10 +2,12 @@
 
 In: an archived group, none of whose runs is live.
 Out: nothing of it but its audit entries; what other agents have heard from it stays theirs.
-Writes: every table that holds a session of it; removes groups/<folder>, compose/<folder>, sessions/<id>, pkgs/<id>.
+Writes: every table that holds a session of it; removes groups/<folder> with its image, compose/<folder>,
+sessions/<id>, pkgs/<id>.
 Never: erases a group that is not archived; forgets the folder before it and the gateway's rules for it are gone, so
 that no other group inherits them.
-Fails: Refused while something of it is in use; OSError of the disk. Begun, it cannot be restored; run again it goes on.
+Fails: Refused while something of it is in use; SandboxError, OSError of the disk. Begun, it cannot be restored; run
+again it goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from nanoclaw.domain.session import RunState
 from nanoclaw.errors import Refused
 from nanoclaw.flow.means import Means
+from nanoclaw.sandbox.disk import Disk, remove_disk
 from nanoclaw.sandbox.mounts import remove_tree
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.groups import AgentGroup
@@ -83,6 +86,7 @@ def _remove_sessions(connection: sqlite3.Connection, tables: Tables, group: str)
 
 def _remove_folders(means: Means, group: AgentGroup) -> None:
     paths = means.config.paths
+    remove_disk(Disk(paths.disk(group.id), paths.workspace(group.folder), 0, 0))
     for folder in (
         paths.workspace(group.folder),
         paths.compose(group.folder),

@@ -23,7 +23,7 @@ from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.claim import Claimed, claim
-from nanoclaw.flow.compose import Places, mark_boot, prepare_places
+from nanoclaw.flow.compose import Places, mark_boot, open_known_workspaces, open_workspace, prepare_places
 from nanoclaw.flow.files import place_files
 from nanoclaw.flow.folders import GroupFolders
 from nanoclaw.flow.groups import end_waiting
@@ -38,7 +38,7 @@ from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.packages_box import package_mounts
-from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold
+from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold, Runtime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -125,10 +125,7 @@ class Starter:
             box.kill()
             await box.wait()
             raise
-        folders = (places.workspace, places.home, mailbox.outbox)
-        parts.watchdog.watch(box, folders, limits.disk_bytes, lenient=True)
-        if decide_memory_watch(runtime.capabilities()):
-            parts.memory_watch.watch(box, limits.memory_bytes)
+        self._watch(box, runtime, (places, mailbox.outbox), limits)
         now = means.clock.monotonic()
         means.reached("wake.released")
         return LiveRun(
@@ -149,6 +146,15 @@ class Starter:
             destinations=frozenset(place.name for place in plan.destinations),
             packages_set=plan.config.packages_set,
         )
+
+    def _watch(self, box: Box, runtime: Runtime, writable: tuple[Places, Path], limits: Limits) -> None:
+        """Watch what the kernel does not keep of a box's limits here."""
+        places, outbox = writable
+        image = places.workspace if places.has_image else None
+        counted = (places.home, outbox) if image else (places.workspace, places.home, outbox)
+        self._parts.watchdog.watch(box, counted, limits.disk_bytes, lenient=True, image=image)
+        if decide_memory_watch(runtime.capabilities()):
+            self._parts.memory_watch.watch(box, limits.memory_bytes)
 
     def forget(self, box: Box) -> None:
         """A box is gone: it is watched no more."""
@@ -201,9 +207,17 @@ class Starter:
             claimed=claim(connection, tables, session, (fence, group.id), now),
         )
 
+    async def open_disks(self) -> None:
+        """Mount the workspaces that are images, as after a start of the machine; what fails its next box tells."""
+        groups = await self._means.store.read(self._means.tables.groups.list_with_archived)
+        for group, error in await self._means.blocking(open_known_workspaces, self._means.config, groups):
+            self._means.log.warning("disk.mount_failed", group=group, error=error)
+
     def _prepare(self, plan: StartPlan, folders: Sequence[Mount]) -> tuple[Mailbox, Places]:
         config = self._means.config
+        limits = decide_limits(self._parts.limits, plan.config.limits)
         with self._preparing:
+            open_workspace(config, plan.group, limits.disk_bytes)
             places = prepare_places(config, plan.group, plan.session.id, plan.destinations, folders)
             self._parts.outside.compose(plan.group.folder)
         uid = config.box_uid(plan.group.number)

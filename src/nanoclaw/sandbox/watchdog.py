@@ -48,6 +48,7 @@ class _Watched:
     free: int = 0
     walked_at: float = float("-inf")
     lenient: bool = False
+    image: Path | None = None  # a workspace that is a file system of its own: told about, kept by the kernel
 
     def note_free(self, free: int) -> None:
         """Count what the file system lost since the last look; what others gave back does not make up for it."""
@@ -212,9 +213,11 @@ class DiskWatchdog:
         self._told: set[Path] = set()  # workspaces that are close to their limit, and whose chat knows
         self.on_news: DiskNews = nobody_hears  # set by host.py
 
-    def watch(self, box: Box, folders: Sequence[Path], limit_bytes: int, *, lenient: bool = False) -> None:
+    def watch(
+        self, box: Box, folders: Sequence[Path], limit_bytes: int, *, lenient: bool = False, image: Path | None = None
+    ) -> None:
         """Keep `folders` together under `limit_bytes` until the box is forgotten."""
-        self._watched.append(_Watched(box, tuple(folders), limit_bytes, lenient=lenient))
+        self._watched.append(_Watched(box, tuple(folders), limit_bytes, lenient=lenient, image=image))
 
     def forget(self, box: Box) -> None:
         """Stop watching a box."""
@@ -233,6 +236,8 @@ class DiskWatchdog:
         measured: dict[Path, Usage] = {}  # the boxes of a group share its workspace: one walk for all
         for watched in list(self._watched):
             now = self._clock.monotonic()
+            if watched.image is not None:
+                self._tell_when_close(watched, *_space_of(watched.image))
             watched.note_free(_free_bytes(watched.folders[0]))
             if not decide_walk(watched.lost, watched.allowance, now - watched.walked_at):
                 continue
@@ -253,15 +258,15 @@ class DiskWatchdog:
                 self._log.warning("box.disk_exceeded", session=watched.box.label.session, used_bytes=used)
                 self.on_news(watched.box.label, used, is_over=True)
                 watched.box.kill(ExitReason.DISK)
-            else:
-                self._tell_when_close(watched, used)
+            elif watched.image is None:
+                self._tell_when_close(watched, used, watched.limit_bytes)
 
-    def _tell_when_close(self, watched: _Watched, used: int) -> None:
+    def _tell_when_close(self, watched: _Watched, used: int, limit: int) -> None:
         """Tell at 90 % of the limit, once for a workspace."""
-        workspace = watched.folders[0]
-        if used * 100 < watched.limit_bytes * AWAY_PERCENT:
+        workspace = watched.image or watched.folders[0]
+        if used * 100 < limit * AWAY_PERCENT:
             self._told.discard(workspace)
-        elif used * 100 >= watched.limit_bytes * CLOSE_PERCENT and workspace not in self._told:
+        elif used * 100 >= limit * CLOSE_PERCENT and workspace not in self._told:
             self._told.add(workspace)
             self.on_news(watched.box.label, used, is_over=False)
 
@@ -271,6 +276,15 @@ def _device_of(folder: Path) -> int:
         return os.stat(folder).st_dev
     except OSError:
         return -1  # no file lies on it
+
+
+def _space_of(image: Path) -> tuple[int, int]:
+    """Return how much of a mounted image is used, and how large it is."""
+    try:
+        found = os.statvfs(image)
+    except OSError:
+        return 0, 1  # gone: nothing to tell
+    return (found.f_blocks - found.f_bfree) * found.f_frsize, found.f_blocks * found.f_frsize
 
 
 def _free_bytes(folder: Path) -> int:
