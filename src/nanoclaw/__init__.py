@@ -326,6 +326,7 @@ the command line
   cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
   cli/names.py                        What people call the agents, people and tasks that the gateway keeps by id
+  cli/prove.py                        `nanoclaw doctor --prove`: the wall of this machine's sandboxes is tried
   cli/query.py                        `nanoclaw query 'SELECT ...'`: reads the store's file
   cli/question.py                     `nanoclaw chat TEXT`: one message, its answers, an exit code
   cli/setup.py                        `nanoclaw setup`: name, time zone, model key, a self-test message

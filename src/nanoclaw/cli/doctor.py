@@ -60,17 +60,28 @@ class Finding:
 
 
 @click.command("doctor")
+@click.option("--prove", is_flag=True, help="Try to get out of a sandbox of this machine instead, in 40 ways.")
+@click.option("--runtime", default="", metavar="NAME", help="With --prove: bubblewrap, docker, docker:runsc ...")
 @json_option
-def command(as_json: bool) -> int:
+def command(prove: bool, runtime: str, as_json: bool) -> int:
     """Check everything this needs, and say what mends it. Exit 1 when something is wrong."""
+    if runtime and not prove:
+        raise OperatorError("--runtime goes with --prove: nanoclaw doctor --prove --runtime docker")
     findings: list[Finding] = []
-    for finding in examine():
+    for finding in prove_wall(runtime) if prove else examine():
         findings.append(finding)
         if not as_json:
             print_finding(finding)
     if as_json:
         print(json.dumps([_as_object(finding) for finding in findings], indent=1))
     return 1 if any(finding.state is State.WRONG for finding in findings) else 0
+
+
+def prove_wall(runtime: str) -> Iterator[Finding]:
+    """Try the wall of a runtime."""
+    from nanoclaw.cli.prove import examine_wall
+
+    yield from examine_wall(load_config(), runtime)
 
 
 def examine() -> Iterator[Finding]:

@@ -24,7 +24,17 @@ from nanoclaw.config import Config
 from nanoclaw.domain.session import SessionId
 from nanoclaw.errors import SandboxError
 from nanoclaw.flow.means import Means
-from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, SMALL, Grounds, Proof, Watches, prove, prove_limits
+from nanoclaw.sandbox.prove import (
+    LIMIT_MEANINGS,
+    MEANINGS,
+    NO_ANSWER,
+    SMALL,
+    Grounds,
+    Proof,
+    Watches,
+    prove,
+    prove_limits,
+)
 from nanoclaw.sandbox.records import boot_id
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Runtime
 from nanoclaw.sandbox.spec import SandboxSpec
@@ -158,7 +168,7 @@ def _digest(value: object) -> str:
 def describe_failure(proof: Proof) -> str:
     """Say in plain words what got through."""
     meanings = {**MEANINGS, **LIMIT_MEANINGS}
-    if all(result.detail == "it gave no answer" for result in proof.failed):
+    if all(result.detail == NO_ANSWER for result in proof.failed):
         return "The sandbox was tried before its first use, and gave no answer."
     first, *others = proof.failed
     more = f", and {len(others)} more" if others else ""

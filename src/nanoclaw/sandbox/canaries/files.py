@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from nanoclaw.sandbox.canaries.probe import Question, Reached, mount_points
 
 MOST_ENTRIES = 1500  # of each mount that is searched for the planted file
+GATE = "/session/gate"  # where gVisor hands listeners out (runner/forward.py)
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/usr", "/etc", "/bin", "/sbin", "/lib", "/tmp", "/var/tmp", "/run")  # noqa: S108 - in the box
 
 
@@ -62,7 +63,7 @@ def _walk(top: str) -> Iterator[str]:
 
 def mounts(question: Question) -> str:
     """Nothing is mounted but what the host said."""
-    known = {"/", *question["targets"]}
+    known = {"/", GATE, *question["targets"]}
     for point in mount_points():
         if point not in known and not any(point == own or point.startswith(own + "/") for own in SYSTEM_MOUNTS):
             if any(target.startswith(point + "/") for target in known):
