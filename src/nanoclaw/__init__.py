@@ -321,6 +321,7 @@ the command line
   cli/doctor.py                       `nanoclaw doctor`: what this needs, and what mends what is missing
   cli/egress.py                       `nanoclaw egress`: what agents may reach, who is asked, which rule decides
   cli/egress_watch.py                 `nanoclaw egress watch`: what the gateway decides, as it decides it
+  cli/finding.py                      What one check of `nanoclaw doctor` found
   cli/gateway_link.py                 Asks the gateway, of the running host or started for one command
   cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
   cli/link.py                         One connection to the host's terminal

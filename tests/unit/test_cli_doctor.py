@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from nanoclaw.cli import doctor
-from nanoclaw.cli.doctor import State
+from nanoclaw.cli.finding import State
 from nanoclaw.gateway.admin_words import BudgetLine
 from nanoclaw.store.migrate import open_store
 

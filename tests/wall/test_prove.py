@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from nanoclaw.cli.doctor import State
+from nanoclaw.cli.finding import State
 from nanoclaw.cli.prove import describe
 from nanoclaw.clock import SystemClock
 from nanoclaw.log import open_log

@@ -7,8 +7,6 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,8 +14,10 @@ import click
 
 from nanoclaw.admin.ask import json_option
 from nanoclaw.boxes import find_agent_binary
+from nanoclaw.cli.finding import Finding, State
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
+from nanoclaw.cli.prove import examine_wall
 from nanoclaw.cli.vault_lock import LOCKS
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
@@ -41,24 +41,6 @@ USERNS_SWITCHES = (  # file, the value that forbids, the command that allows
 )
 
 
-class State(StrEnum):
-    """How a check ended; only `wrong` makes doctor fail."""
-
-    GOOD = "ok"
-    NOTE = "note"
-    WRONG = "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the answer. `mend` is a command or step, '' when nothing is to be done."""
-
-    what: str
-    state: State
-    words: str
-    mend: str = ""
-
-
 @click.command("doctor")
 @click.option("--prove", is_flag=True, help="Try to get out of a sandbox of this machine instead, in 40 ways.")
 @click.option("--runtime", default="", metavar="NAME", help="With --prove: bubblewrap, docker, docker:runsc ...")
@@ -68,20 +50,13 @@ def command(prove: bool, runtime: str, as_json: bool) -> int:
     if runtime and not prove:
         raise OperatorError("--runtime goes with --prove: nanoclaw doctor --prove --runtime docker")
     findings: list[Finding] = []
-    for finding in prove_wall(runtime) if prove else examine():
+    for finding in examine_wall(load_config(), runtime) if prove else examine():
         findings.append(finding)
         if not as_json:
             print_finding(finding)
     if as_json:
         print(json.dumps([_as_object(finding) for finding in findings], indent=1))
     return 1 if any(finding.state is State.WRONG for finding in findings) else 0
-
-
-def prove_wall(runtime: str) -> Iterator[Finding]:
-    """Try the wall of a runtime."""
-    from nanoclaw.cli.prove import examine_wall
-
-    yield from examine_wall(load_config(), runtime)
 
 
 def examine() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nanoclaw.boxes import BUILT_IN, find_agent_binary, make_runtimes
 from nanoclaw.children import SOURCE
-from nanoclaw.cli import doctor
+from nanoclaw.cli import finding
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config, Paths
 from nanoclaw.domain.limits import Limits
@@ -34,37 +34,37 @@ from nanoclaw.sandbox.watchdog import DiskWatchdog
 SESSION = "doctor"
 
 
-def examine_wall(config: Config, runtime: str) -> Iterator[doctor.Finding]:
+def examine_wall(config: Config, runtime: str) -> Iterator[finding.Finding]:
     """Try everything with one runtime ('': the one that boxes get by default); takes about a second."""
     name = runtime or config.settings.runtime or BUILT_IN
     try:
         with tempfile.TemporaryDirectory(prefix="nanoclaw-doctor-") as folder:
             wall, limits = asyncio.run(_prove(config, name, Path(folder)))
     except SandboxError as error:
-        yield doctor.Finding(name, doctor.State.WRONG, str(error), error.mend)
+        yield finding.Finding(name, finding.State.WRONG, str(error), error.mend)
         return
     for result in (*wall.results, *limits.results):
         yield describe(result)
     failed = len(wall.failed) + len(limits.failed)
     words = f"the wall took {wall.took_ms} ms, the limits {limits.took_ms} ms"
     if failed:
-        yield doctor.Finding(
-            name, doctor.State.WRONG, f"{failed} got through; {words}", "no assistant should run behind it"
+        yield finding.Finding(
+            name, finding.State.WRONG, f"{failed} got through; {words}", "no assistant should run behind it"
         )
     else:
-        yield doctor.Finding(name, doctor.State.GOOD, f"everything held; {words}")
+        yield finding.Finding(name, finding.State.GOOD, f"everything held; {words}")
 
 
-def describe(result: Result) -> doctor.Finding:
+def describe(result: Result) -> finding.Finding:
     """Say what one canary showed."""
     match result.finding:
         case Finding.HELD:
-            return doctor.Finding(result.name, doctor.State.GOOD, f"held ({result.detail})")
+            return finding.Finding(result.name, finding.State.GOOD, f"held ({result.detail})")
         case Finding.NOT_KEPT:
-            return doctor.Finding(result.name, doctor.State.NOTE, f"not kept here: {result.detail}")
+            return finding.Finding(result.name, finding.State.NOTE, f"not kept here: {result.detail}")
         case Finding.FAILED:
             meaning = {**MEANINGS, **LIMIT_MEANINGS}[result.name]
-            return doctor.Finding(result.name, doctor.State.WRONG, f"FAILED: {meaning} ({result.detail})")
+            return finding.Finding(result.name, finding.State.WRONG, f"FAILED: {meaning} ({result.detail})")
 
 
 async def _prove(config: Config, name: str, folder: Path) -> tuple[Proof, Proof]:
