@@ -50,7 +50,9 @@ NO_ANSWER = "it gave no answer"
 MOST_TEXT = 200
 SMALL = Limits(memory_bytes=64 * MIB, processes=32, open_files=64, tmp_bytes=8 * MIB, disk_bytes=8 * MIB)
 # gVisor does not start with less (run: exit 2), and a fork bomb in it meets its memory before its processes.
-SMALL_WITH_KERNEL = replace(SMALL, memory_bytes=256 * MIB, processes=512, open_files=1024)
+SMALL_WITH_KERNEL = Limits(
+    memory_bytes=256 * MIB, processes=512, open_files=1024, tmp_bytes=8 * MIB, disk_bytes=8 * MIB
+)
 ENDING = ("memory", "processes")  # whoever takes too much of these may be the end of its box
 NAMESPACES = ("mnt", "pid", "net", "ipc", "uts")
 SIOCGIFADDR = 0x8915
