@@ -124,11 +124,12 @@ def show_used(used: int, limit: int) -> str:
     return f"{used / unit:.1f} of {limit / unit:.1f} {name}"
 
 
-def describe_memory(limits: Limits, folder: str) -> str:
-    """Say that a box ran out of its memory, and what mends it."""
+def describe_memory(limits: Limits, folder: str, who: str = "the agent") -> str:
+    """Say that who ran in a box ran out of its memory, and what mends it."""
     more = _as_option(2 * limits.memory_bytes)
     mend = f"Ask for less at once, or give it more: `ncl groups config update {folder} --memory {more}`."
-    return f"the agent ran out of its memory of {show_size(limits.memory_bytes)}. {mend}"
+    whose = "its" if who == "the agent" else "the sandbox's"
+    return f"{who} ran out of {whose} memory of {show_size(limits.memory_bytes)}. {mend}"
 
 
 def describe_disk(used: int, limits: Limits, folder: str) -> str:

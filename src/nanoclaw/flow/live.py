@@ -43,6 +43,7 @@ class LiveRun:
     busy_since: float | None = None  # since when the box holds a lock on outbound.db
     seen_version: tuple[int, int] = (0, 0)  # mtime and size of outbound.db at the last look
     outdated: bool = False  # its group is set up anew: it gets no more rows, and ends when it has answered those it has
+    memory_kills: int = 0  # of its programs by the kernel, that its chat knows of
     ending: RunEnd | None = None
     detail: str = ""
     collecting: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 
 from nanoclaw.contract.mailbox import ALIVE, OUT
 from nanoclaw.contract.message import SystemIn, to_json
@@ -213,7 +214,7 @@ class RunKeeper:
                 elif bell == ALIVE and run.claimed and run.chat:
                     self._typing(run.chat, True)
             exit_ = await run.box.wait()
-            end, detail = decide_end(run.ending, exit_)
+            end, detail = decide_end(run.ending, exit_, run.memory_kills)
             if end is RunEnd.MEMORY:
                 detail = describe_memory(run.limits, run.group.folder)
             async with run.collecting:
@@ -306,6 +307,7 @@ class RunKeeper:
             run.collected_message, run.collected_ack, run.claimed = done.message, done.ack, done.claimed
             await self._announce(done)
             if done.claimed == 0:
+                await self._note_kills(run)
                 self._gateway.close_turn(run.session, run.fence)
                 if run.chat:
                     self._typing(run.chat, False)
@@ -313,6 +315,14 @@ class RunKeeper:
                 self._make_room()
                 self.wake(run.session)  # what waited because the box held as much as it may
             more = done.more_work
+
+    async def _note_kills(self, run: LiveRun) -> None:
+        """Tell the chat when a program was killed for memory and its agent lives on: it may have left half a work."""
+        with suppress(SandboxError):
+            kills = (await run.box.measure()).out_of_memory_kills or 0
+            if kills > run.memory_kills:
+                run.memory_kills = kills
+                self.tell(run.session, f"By the way, {describe_memory(run.limits, run.group.folder, 'a program')}")
 
     def _end_outdated(self, run: LiveRun) -> None:
         if run.outdated and run.claimed == 0 and run.ending is None:
@@ -351,13 +361,13 @@ class RunKeeper:
             self.end_soon(run, RunEnd.FAULT, str(busy))
 
 
-def decide_end(asked: RunEnd | None, exit_: BoxExit) -> tuple[RunEnd, str]:
-    """Decide why a run is over: what the host asked for, else what its box says."""
+def decide_end(asked: RunEnd | None, exit_: BoxExit, known_kills: int = 0) -> tuple[RunEnd, str]:
+    """Decide why a run is over: what the host asked for, else what its box says. `known_kills` were told before."""
     tail = exit_.stderr_tail.strip().rpartition("\n")[2]
     if asked is not None:
         return asked, ""
-    if exit_.code == RUNNER_FAILED and exit_.out_of_memory_kills:
-        return RunEnd.MEMORY, ""  # the agent was killed for it, and its runner lived to say that it failed
+    if exit_.code == RUNNER_FAILED and exit_.out_of_memory_kills:  # the agent was killed, its runner says it failed
+        return (RunEnd.MEMORY, "") if exit_.out_of_memory_kills > known_kills else (RunEnd.AGENT_FAILED, tail)
     match exit_.reason:
         case ExitReason.MEMORY:
             return RunEnd.MEMORY, ""

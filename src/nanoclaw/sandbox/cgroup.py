@@ -117,9 +117,8 @@ class BoxCgroup:
         memory = self._read("memory.current", "memory.usage_in_bytes")
         processes = self._read("pids.current", "pids.current")
         nanoseconds = self._read("", "cpuacct.usage")
-        if nanoseconds is None:
-            return BoxUsage(memory, processes, self._read_cpu_stat())
-        return BoxUsage(memory, processes, nanoseconds / 1e9)
+        cpu_seconds = self._read_cpu_stat() if nanoseconds is None else nanoseconds / 1e9
+        return BoxUsage(memory, processes, cpu_seconds, self.out_of_memory_kills() if self._folders else None)
 
     def _read(self, unified: str, legacy: str) -> int | None:
         for folder, version in self._folders:

@@ -52,6 +52,7 @@ class BoxUsage:
     memory_bytes: int | None = None
     processes: int | None = None
     cpu_seconds: float | None = None
+    out_of_memory_kills: int | None = None  # since it began
 
 
 class Hold(StrEnum):

@@ -117,7 +117,11 @@ class BubblewrapRuntime:
             Capability("cpu", Hold.KERNEL if "cpu" in counted else Hold.NONE, by_cgroup.get("cpu", "no cgroup")),
             Capability("open files", Hold.KERNEL, "RLIMIT_NOFILE"),
             Capability("temporary files", Hold.KERNEL, "the size of /tmp"),
-            Capability("disk", Hold.WATCHED, "counted every few seconds; a box over it is ended"),
+            Capability(
+                "disk",
+                Hold.WATCHED,
+                "counted every few seconds; a box over it is ended (a workspace that is an image: by the kernel)",
+            ),
         )
 
     async def list_boxes(self, install: str) -> list[BoxLabel]:
