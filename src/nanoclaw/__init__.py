@@ -129,6 +129,7 @@ the wall
   sandbox/records.py                  What the host started, on disk, to end what outlived an earlier host
   sandbox/packages.py                 What builds a group's packages: the protocol, and what is to be built
   sandbox/packages_box.py             Packages as a folder: built and verified in boxes of its own
+  sandbox/image.py                    The image that boxes have in docker: built, seen to work, then tagged
   sandbox/set_tree.py                 A folder that a box has filled is looked through before others get it
   sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
@@ -324,6 +325,7 @@ the command line
   cli/finding.py                      What one check of `nanoclaw doctor` found
   cli/gateway_link.py                 Asks the gateway, of the running host or started for one command
   cli/host_process.py                 Whether a host runs, starting one, waiting until it answers
+  cli/image.py                        `nanoclaw image build|list|remove`: what assistants find around them in docker
   cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
   cli/names.py                        What people call the agents, people and tasks that the gateway keeps by id

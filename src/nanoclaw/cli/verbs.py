@@ -27,6 +27,7 @@ VERBS = (
     ("query", "query", "Read the store with one SELECT."),
     ("egress", "egress", "What agents may reach on the internet, and which rule decides."),
     ("vault", "vault", "Keys and passwords that only the gateway can read."),
+    ("image", "image", "The image that sandboxes have with docker."),
     ("completion", "completion", "Print what makes a shell complete these words."),
 )
 

@@ -54,7 +54,8 @@ USE_DOCKER = "use docker for this group (ncl groups config update GROUP --runtim
 STARTER = """#!/bin/sh
 LD_LIBRARY_PATH="{libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
 XDG_DATA_DIRS="{root}/usr/share:${{XDG_DATA_DIRS:-/usr/local/share:/usr/share}}"
-export LD_LIBRARY_PATH XDG_DATA_DIRS
+PERL5LIB="{perl}${{PERL5LIB:+:$PERL5LIB}}"
+export LD_LIBRARY_PATH XDG_DATA_DIRS PERL5LIB
 exec "{program}" "$@"
 """
 
@@ -224,13 +225,15 @@ def _library_folders(root: Path) -> list[str]:
 
 def _make_starters(root: Path, target: Path) -> None:
     libraries = ":".join(_library_folders(root))
+    perl = ":".join(map(str, (root / "usr/share/perl5", *sorted(root.glob("usr/lib/*/perl5/*")))))
     for place in PROGRAMS:
         folder = root / place
         for program in sorted(folder.iterdir()) if folder.is_dir() else ():
             starter = target / program.name
             if starter.exists() or not re.fullmatch(r"[\w.+@\[-]+", program.name):
                 continue
-            starter.write_text(STARTER.format(libraries=libraries, root=root, program=program), encoding="utf-8")
+            text = STARTER.format(libraries=libraries, root=root, perl=perl, program=program)
+            starter.write_text(text, encoding="utf-8")
             starter.chmod(0o755)
 
 
