@@ -72,6 +72,7 @@ the data path, in the order of a message
   flow/folders.py                     Which folders of the machine a box gets, and what is said of those it does not
   flow/proof.py                       A group's wall is tried before its first box starts, and after each change of it
   flow/compose.py                     What the host writes for a group before its box starts
+  flow/skills.py                      Container skills: what a group's agent may look up how to do, copied to its place
   flow/outside.py                     What running boxes are told of the way out, kept current in files
   flow/run.py                         Keeps the live runs: starts them, hears their doorbells, ends them
   flow/live.py                        The live runs: a cache of what store and kernel know
@@ -287,6 +288,8 @@ for operators
   admin/resources/lists.py            Every `list` and `get`
   admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
   admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
+  admin/resources/group_skills.py     The skills of its sandboxes: listed, given, taken
+  admin/resources/group_servers.py    The MCP servers of its sandboxes: listed, added, removed
   admin/resources/group_limits.py     The limits of its sandboxes: read and shown
   admin/resources/group_packages.py   `ncl groups config add-package`, `ncl groups builds`
   admin/resources/chats.py            `ncl messaging-groups`: chats made known, changed, forgotten

@@ -21,6 +21,7 @@ from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.proof import BoxTrials, Prover
 from nanoclaw.flow.seats import Seats, decide_seat_count
+from nanoclaw.flow.skills import make_shelf
 from nanoclaw.flow.start import BoxParts
 from nanoclaw.gateway.client import GatewayClient
 from nanoclaw.sandbox.allowlist import FILE, AllowlistFile
@@ -123,6 +124,7 @@ def build_parts(means: Means, gateway: GatewayClient, runtimes: Runtimes, interp
         watchdog=watchdog,
         memory_watch=memory_watch,
         outside=OutsideFiles(config.paths, lambda: gateway.outside, log),
+        skills=make_shelf(config.paths.home),
         prover=Prover(means, BoxTrials(config, Watches(watchdog, memory_watch))),
         folders=GroupFolders(means, make_folders(config)),
     )

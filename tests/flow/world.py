@@ -44,6 +44,7 @@ from nanoclaw.flow.receive import Intake, Receiver
 from nanoclaw.flow.requests import Requests
 from nanoclaw.flow.run import RunKeeper
 from nanoclaw.flow.seats import Seats
+from nanoclaw.flow.skills import SkillShelf
 from nanoclaw.flow.start import BoxParts, Starter
 from nanoclaw.flow.sweep import Sweep
 from nanoclaw.flow.tell import Teller
@@ -163,6 +164,7 @@ class World:
             Runtimes({"bubblewrap": lambda _: self.runtime}), gateway, Interpreter(Path("/usr/bin/python3")), None,
             Path(nanoclaw.__file__).parent, Limits(), self.watchdog, MemoryWatch(log),
             OutsideFiles(config.paths, Outside, log), GroupFolders(self.means, make_folders(config)),
+            SkillShelf(home.path / "none", home.path / "skills"),
             Prover(self.means, home.trials) if home.trials else None,
         )  # fmt: skip
         starter = Starter(self.means, parts)

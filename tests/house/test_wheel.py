@@ -35,4 +35,5 @@ def test_the_wheel_holds_every_file_of_the_product_and_its_data(tmp_path: Path) 
         for kind in ("*.py", "*.sql", "*.json", "*.toml")
         for p in PACKAGE.rglob(kind)
     }
+    wanted |= {f"nanoclaw/{p.relative_to(ROOT)}" for p in (ROOT / "image").rglob("*") if p.is_file()}
     hold(sorted(wanted - names), "hatch packages src/nanoclaw whole; see [tool.hatch.build] in pyproject.toml")

@@ -130,15 +130,18 @@ def test_a_noted_mount_says_that_nothing_is_mounted(office: Office, tmp_path: Pa
     assert office.row("groups config get main")["mounts"] == ""
 
 
-def test_skills_are_added_and_taken(office: Office) -> None:
-    assert office.row("groups config add-skill main --skill pdf --skill web")["skills"] == "pdf, web"
-    for verb in ("add-skill main --skill art", "remove-skill main --skill art"):
-        assert "NOT used" in office.ncl(f"groups config {verb}").note
-    assert office.row("groups config remove-skill main --skill pdf")["skills"] == "web"
-    with pytest.raises(Refused, match="no skill"):
-        office.ncl("groups config remove-skill main --skill pdf")
-    with pytest.raises(Refused, match="a-z"):
+def test_a_skill_or_a_server_that_there_is_not_is_refused_with_those_there_are(office: Office) -> None:
+    with pytest.raises(Refused, match=r"There is: browser, .*wiki"):
         office.ncl("groups", "config", "add-skill", "main", "--skill", "../x")
+    office.ncl("groups config add-skill main --skill wiki")
+    with pytest.raises(Refused, match=r"no skill 'browser'\. It has: wiki"):
+        office.ncl("groups config remove-skill main --skill browser")
+    with pytest.raises(Refused, match=r"no MCP server 'x'\. It has: none"):
+        office.ncl("groups config remove-mcp-server main --name x")
+    with pytest.raises(Refused, match="NAME=VALUE"):
+        office.ncl("groups config add-mcp-server main --name x --command npx --env UNITS")
+    with pytest.raises(Refused, match="Keys stay in the vault"):
+        office.ncl("groups config add-mcp-server main --name x --command npx --env API_KEY=abc")
 
 
 # -- chats and wirings ------------------------------------------------------------------------------------------------

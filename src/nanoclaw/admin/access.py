@@ -19,8 +19,9 @@ ROOT = 0
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid: SO_PEERCRED, unix(7)
 
 OWN_READS = frozenset({
-    "groups list", "groups get", "groups config get", "sessions list", "sessions get", "destinations list",
-    "groups builds", "members list", "tasks list", "tasks get"})  # fmt: skip
+    "groups list", "groups get", "groups config get", "groups config list-skills", "groups config list-mcp-servers",
+    "groups builds", "sessions list", "sessions get", "destinations list", "members list", "tasks list",
+    "tasks get"})  # fmt: skip
 ALL_READS = OWN_READS | {"audit list",
     "messaging-groups list", "messaging-groups get", "wirings list", "wirings get", "users list", "users get",
     "roles list", "user-dms list", "dropped-messages list", "approvals list", "approvals get"}  # fmt: skip

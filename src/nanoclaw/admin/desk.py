@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from nanoclaw.admin.call import Call
 from nanoclaw.admin.find import Finder
@@ -14,6 +15,8 @@ from nanoclaw.admin.resources.chats import MessagingGroupsResource
 from nanoclaw.admin.resources.destinations import DestinationsResource
 from nanoclaw.admin.resources.group_config import GroupConfigResource
 from nanoclaw.admin.resources.group_packages import GroupPackagesResource
+from nanoclaw.admin.resources.group_servers import GroupServers
+from nanoclaw.admin.resources.group_skills import GroupSkills
 from nanoclaw.admin.resources.groups import GroupsResource
 from nanoclaw.admin.resources.host import HostFacts, HostResource, with_places
 from nanoclaw.admin.resources.lists import Action, Lists
@@ -25,6 +28,7 @@ from nanoclaw.admin.resources.wirings import WiringsResource
 from nanoclaw.admin.table import Table
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.groups import AgentGroups
+from nanoclaw.flow.skills import make_shelf
 from nanoclaw.store.tables import Tables
 
 Finisher = Callable[[Call, Table], Awaitable[None]]
@@ -47,12 +51,14 @@ class Desk:
 
     def __init__(self, tables: Tables, home: str, hands: Hands | None = None) -> None:
         parts = build_parts(tables)
-        config = GroupConfigResource(parts)
-        packages = GroupPackagesResource(parts)
+        config, packages = GroupConfigResource(parts), GroupPackagesResource(parts)
+        servers, skills = GroupServers(parts), GroupSkills(parts, make_shelf(Path(home)))
         self._actions: dict[str, Action] = {
             **parts.lists.actions(),
             **config.reads(),
             **packages.reads(),
+            **skills.reads(),
+            **servers.reads(),
             **MessagesResource(tables).actions(),
             **AuditResource(tables).actions(),
             **HostResource(tables, home, hands.facts if hands else None).actions(),
@@ -66,6 +72,8 @@ class Desk:
                 **groups.actions(),
                 **config.writes(),
                 **packages.writes(),
+                **skills.writes(),
+                **servers.writes(),
                 **MessagingGroupsResource(parts).actions(),
                 **WiringsResource(parts, hands.groups).actions(),
                 **UsersResource(parts, hands.operator, hands.pairing).actions(),

@@ -32,6 +32,7 @@ from nanoclaw.flow.means import Means
 from nanoclaw.flow.outside import OutsideFiles
 from nanoclaw.flow.proof import Asked, Prover
 from nanoclaw.flow.seats import Wanted, decide_seats_of
+from nanoclaw.flow.skills import SkillShelf
 from nanoclaw.gateway.client import GatewayClient, Grant
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
@@ -76,6 +77,7 @@ class BoxParts:
     memory_watch: MemoryWatch
     outside: OutsideFiles
     folders: GroupFolders
+    skills: SkillShelf
     prover: Prover | None = None  # None: scripted boxes, which have no wall
 
 
@@ -218,8 +220,11 @@ class Starter:
         limits = decide_limits(self._parts.limits, plan.config.limits)
         with self._preparing:
             open_workspace(config, plan.group, limits.disk_bytes)
-            places = prepare_places(config, plan.group, plan.session.id, plan.destinations, folders)
+            group, session, servers = plan.group, plan.session.id, plan.config.mcp_servers
+            places = prepare_places(config, group, session, plan.destinations, folders, servers)
             self._parts.outside.compose(plan.group.folder)
+            for skill in self._parts.skills.compose(places.compose, plan.config.skills):
+                self._means.log.warning("skill.skipped", skill=skill.name, group=plan.group.id, reason=skill.fault)
         uid = config.box_uid(plan.group.number)
         directory = config.paths.run_directory(plan.group.id, plan.session.id, plan.fence)
         settings = to_json(self._settings(plan))

@@ -33,6 +33,7 @@ LIMITS = (
     Value("turn-minutes", "How long it may work on one message."),
 )
 MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
+SERVER = Value("name", "The server's name: a-z, 0-9, - and _.", required=True)
 SKILL = Value("skill", "The skill's name.", required=True, repeated=True)
 
 PACKAGES = (
@@ -98,13 +99,14 @@ GROUPS = Noun(
             details="Nothing is mounted until there is an allowlist of folders that may be.",
         ),
         Verb("config remove-mount", "Forget a folder that was noted.", Access.WRITE, GROUP, (MOUNT,), single=True),
+        Verb("config list-skills", "List the skills there are, and which of them it has.", target=GROUP),
         Verb(
             "config add-skill",
-            "Note skills for its sandboxes; they are not used yet.",
+            "Give it skills; `all` for whatever there is. One that had all has then these alone.",
             Access.WRITE,
             GROUP,
             (SKILL,),
-            single=True,
+            details="Your own lie in `skills/` of the home, each a folder with a SKILL.md in it.",
         ),
         Verb(
             "config add-package",
@@ -124,7 +126,23 @@ GROUPS = Noun(
             single=True,
         ),
         Verb("builds", "List the builds of its packages.", target=GROUP),
-        Verb("config remove-skill", "Forget skills that were noted.", Access.WRITE, GROUP, (SKILL,), single=True),
+        Verb("config remove-skill", "Take skills from it; `all` for every one.", Access.WRITE, GROUP, (SKILL,)),
+        Verb("config list-mcp-servers", "List the MCP servers in its sandboxes.", target=GROUP),
+        Verb(
+            "config add-mcp-server",
+            "Have an MCP server run in its sandboxes, or replace the one of that name.",
+            Access.WRITE,
+            GROUP,
+            (
+                SERVER,
+                Value("command", "The program, such as npx.", required=True),
+                Value("arg", "An argument of it; as often as there are arguments.", repeated=True),
+                Value("env", "A variable for it, NAME=VALUE. No keys: those go into the vault.", repeated=True),
+                Value("instructions", "What its agent should know about it.", Kind.PROSE),
+            ),
+            details="What it calls on the internet needs rules: `nanoclaw egress allow`.",
+        ),
+        Verb("config remove-mcp-server", "Remove one.", Access.WRITE, GROUP, (SERVER,)),
     ),
 )
 

@@ -22,17 +22,14 @@ ConfigChange = Callable[[GroupConfig], GroupConfig]
 
 RUNTIMES = ("bubblewrap",)
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}")
-SKILL = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 DEFAULT = "default"  # in place of a model or an effort: the provider's own
 MOST_MOUNTS = 32
-MOST_SKILLS = 200
 NEXT_START = "Its sandboxes have it from their next start: ncl groups restart {folder}"
 NO_FOLDERS = (
     "sandboxes see no folder of this machine yet. That comes with the allowlist of folders that may be mounted."
 )
 MOUNT_NOTED = f"Noted, but NOT mounted: {NO_FOLDERS}"
 MOUNT_FORGOTTEN = f"Forgotten. It was not mounted: {NO_FOLDERS}"
-SKILLS_NOTED = "Noted, but NOT used: which skills a sandbox gets is not chosen by this yet."
 
 
 class GroupConfigResource:
@@ -51,8 +48,6 @@ class GroupConfigResource:
             "groups config update": self.update,
             "groups config add-mount": self.add_mount,
             "groups config remove-mount": self.remove_mount,
-            "groups config add-skill": self.add_skill,
-            "groups config remove-skill": self.remove_skill,
         }
 
     def get(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
@@ -67,6 +62,7 @@ class GroupConfigResource:
             runtime=config.runtime,
             cli_scope=config.cli_scope.value,
             skills="all" if config.skills is None else ", ".join(config.skills),
+            mcp_servers=", ".join(config.mcp_servers),
             mounts=", ".join(_mount(mount) for mount in config.additional_mounts),
             packages=describe(config.packages),
             **show_limits(config.limits),
@@ -126,31 +122,6 @@ class GroupConfigResource:
 
         return replace_note(self._change(connection, call, after, change, "mount"), MOUNT_FORGOTTEN)
 
-    def add_skill(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
-        """Note skills beside those it has; one that has all has then these alone."""
-        skills = _parse_skills(call)
-
-        def change(config: GroupConfig) -> GroupConfig:
-            wanted = tuple(dict.fromkeys((*(config.skills or ()), *skills)))
-            if len(wanted) > MOST_SKILLS:
-                raise Refused(f"An assistant has at most {MOST_SKILLS} skills.")
-            return replace(config, skills=wanted)
-
-        return replace_note(self._change(connection, call, after, change, "skills"), SKILLS_NOTED)
-
-    def remove_skill(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
-        """Note that it has some no more."""
-        skills = _parse_skills(call)
-
-        def change(config: GroupConfig) -> GroupConfig:
-            if config.skills is None:
-                raise Refused("It has all skills. Name the ones it shall have: ncl groups config add-skill")
-            if unknown := [skill for skill in skills if skill not in config.skills]:
-                raise Refused(f"It has no skill {unknown[0]!r}.")
-            return replace(config, skills=tuple(known for known in config.skills if known not in skills))
-
-        return replace_note(self._change(connection, call, after, change, "skills"), SKILLS_NOTED)
-
     def _change(
         self, connection: sqlite3.Connection, call: Call, after: Aftermath, change: ConfigChange, what: str
     ) -> Table:
@@ -175,14 +146,6 @@ def _parse_path(text: str) -> str:
     if not path.is_absolute() or ".." in path.parts:
         raise Refused("--path is absolute and has no `..` in it, e.g. /srv/documents.")
     return str(path)
-
-
-def _parse_skills(call: Call) -> tuple[str, ...]:
-    skills = call.many("skill")
-    for skill in skills:
-        if not SKILL.fullmatch(skill):
-            raise Refused("--skill is the name of a skill: a-z, 0-9, - and _.")
-    return skills
 
 
 def _mount(mount: ExtraMount) -> str:

@@ -74,6 +74,7 @@ def claude_environment(
         "DISABLE_AUTOUPDATER": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",  # a turn ends with its result
         "CLAUDE_CODE_DISABLE_CRON": "1",
+        "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1",  # some need what we switch off; ours are in /etc/claude-code (run)
         "CLAUDE_CODE_DISABLE_AUTO_MEMORY": "1",  # the memory is CLAUDE.local.md, where people can read it
         "CLAUDE_CODE_AUTO_COMPACT_WINDOW": COMPACT_AT_TOKENS,
         "CLAUDE_CODE_MAX_RETRIES": MAX_RETRIES,
