@@ -54,6 +54,7 @@ class Engine:
 
     def start(self) -> Engine:
         """Start the engine and wait until it answers; also again after `stop` or `kill`, with all it had."""
+        self._forget_dead_containerd()
         config = self.folder / "daemon.json"
         runtimes = {"runsc": {"path": shutil.which("runsc") or "/usr/bin/runsc", "runtimeArgs": RUNSC_OPTIONS}}
         config.write_text(json.dumps({"runtimes": runtimes}))
@@ -134,6 +135,14 @@ class Engine:
         """Make the base image, unless the engine has it."""
         if not self.docker("images", "-q", self.image).stdout.strip():
             self.docker("import", str(root_filesystem()), self.image, seconds=300)
+
+    def _forget_dead_containerd(self) -> None:
+        """After a kill its containerd may be a zombie that nobody reaps, and the next dockerd would wait for it."""
+        record = self.folder / "exec" / "containerd" / "containerd.pid"
+        if record.exists():
+            state = Path("/proc") / record.read_text().strip() / "stat"
+            if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+                record.unlink()
 
     def _end(self, how: signal.Signals) -> None:
         if self.process is not None:
