@@ -142,6 +142,7 @@ the wall
   sandbox/runtimes/engine_seccomp.py  The system calls a container may make: moby's allowlist less ours
   sandbox/runtimes/engine.py          The Engine API over its unix socket: the few calls that are needed
   sandbox/runtimes/engine_words.py    What an engine answers, as types
+  sandbox/runtimes/apple.py           The command for Apple's container; the runtime says that it was never run
   sandbox/runtimes/process.py         A box that is a child process: its pipes, its end, what is cleared away
   sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
 

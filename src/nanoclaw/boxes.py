@@ -32,6 +32,7 @@ from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.packages import PackageBuilder
 from nanoclaw.sandbox.packages_box import BuildParts, FolderBuilder
 from nanoclaw.sandbox.prove import Watches
+from nanoclaw.sandbox.runtimes.apple import AppleRuntime
 from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.docker import DockerRuntime
@@ -61,6 +62,7 @@ def make_runtimes(config: Config, interpreter: Interpreter) -> Runtimes:
     factories: dict[str, Factory] = {
         BUILT_IN: lambda _: BubblewrapRuntime(records, interpreter),
         "docker": make_docker,
+        "apple": lambda _: AppleRuntime(),
     }
     return Runtimes(factories, settings.runtime, config.paths.data / "runtimes-used")
 
