@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nanoclaw.config import UID_FLOOR, UIDS_PER_INSTALL
+
 PATIENCE_SECONDS = 30.0
 
 
@@ -135,8 +137,22 @@ class LiveHost:
         return found
 
     def find(self, words: str) -> list[int]:
-        """Return the pids below the host whose command line holds `words`."""
-        return [pid for pid, command in self.descendants().items() if words in command]
+        """Return the pids below the host, or of its containers, whose command line holds `words`."""
+        found = self.descendants() | (self.contained() if wall_settings() else {})
+        return [pid for pid, command in found.items() if words in command]
+
+    def contained(self) -> dict[int, str]:
+        """Return the processes that run as one of this home's uids: those of its containers are not below the host."""
+        install = (self.home / "data" / "install").read_text().strip()
+        first = UID_FLOOR + (int(install, 16) % 0xFFFF) * UIDS_PER_INSTALL
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and entry.stat().st_uid - first in range(1, UIDS_PER_INSTALL - 1):
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        return found
 
 
 class Chat:

@@ -15,7 +15,7 @@ def test_the_agent_works_as_nobody_in_a_root_of_its_own(shared_host: LiveHost) -
     look = "run: id -u; id -un; hostname; printf '%s\\n' /*; cat /proc/1/environ; ls ~root /home 2>&1"
     shown = Chat(shared_host).ask(look, "who")
     lines = shown.splitlines()
-    assert lines.count("agent") == 2
+    assert lines.count("agent") >= 2  # the user and the machine
     assert "0" not in lines
     assert {"/workspace", "/session", "/proc"} <= set(lines)
     assert not {"/root", "/work", "/boot", "/srv", "/media"} & set(lines) or wall_settings()  # an image has its own
