@@ -56,8 +56,8 @@ def show(figures: Sequence[Figure]) -> None:
         print(f"{figure.name:<{width}}  {measured:>10}  {budget:>10}{verdict}  {figure.note}".rstrip())
 
 
-def save(figures: Sequence[Figure], folder: Path, cli_version: str) -> Path:
-    """Write `latency-<date>.json`; return its path."""
+def save(figures: Sequence[Figure], folder: Path, cli_version: str, kind: str = "latency") -> Path:
+    """Write `<kind>-<date>.json`; return its path."""
     now = datetime.now(UTC)
     record = {
         "date": now.isoformat(timespec="seconds"),
@@ -77,7 +77,7 @@ def save(figures: Sequence[Figure], folder: Path, cli_version: str) -> Path:
         },
     }
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"latency-{now:%Y-%m-%d}.json"
+    path = folder / f"{kind}-{now:%Y-%m-%d}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     return path
 
