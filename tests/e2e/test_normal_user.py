@@ -145,6 +145,18 @@ def test_a_normal_user_is_answered_by_an_agent_in_a_sandbox(ada: Person) -> None
 
 
 @pytest.mark.ci
+def test_without_a_cgroup_a_sandbox_over_its_memory_is_ended_and_it_is_told(ada: Person) -> None:
+    """`ci`: of the user that root makes above; three attempts with 5 and 20 s between."""
+    ada.chat("hello")
+    ncl = shlex.quote(str(ada.home / "clone" / ".venv" / "bin" / "ncl"))
+    assert ada.types(f"{ncl} groups config update main --memory 512M").returncode == 0
+    hog = """run: python3 -c "x = b'x' * 1_500_000_000; import time; time.sleep(20)"; echo lived"""
+    told = ada.nanoclaw("chat", hog, seconds=150)
+    assert "ran out of its memory of 512 MB" in told.stdout + told.stderr
+    assert ada.types(f"{ncl} groups config update main --memory default").returncode == 0
+
+
+@pytest.mark.ci
 def test_what_a_normal_users_assistant_remembers_outlives_a_killed_host(ada: Person) -> None:
     """`ci`: of the user that root makes above; three starts of a host."""
     assert "Tom" in ada.chat("remember: the cat is called Tom")
