@@ -46,6 +46,7 @@ class BoxPlan:
     files: Mapping[str, Path]
     gate: Path | None = None  # folder of the unix sockets that stand for the listeners; None: real ones are made
     userns: str = ""  # `host` where the engine would shift uids
+    beside: int = 0  # threads of the wall itself that the engine counts as the box's
     unlabelled: bool = False  # SELinux would keep the container from its mounts
 
 
@@ -124,19 +125,19 @@ def _host_config(spec: SandboxSpec, plan: BoxPlan) -> Json:
         "LogConfig": {"Type": "none"},
         "RestartPolicy": {"Name": "no"},
         "OomScoreAdj": OOM_SCORE,
-        **_limits(spec.limits),
+        **_limits(spec.limits, plan.beside),
     }
     return {**config, "Runtime": plan.oci_runtime} if plan.oci_runtime else config
 
 
-def _limits(limits: Limits) -> Json:
+def _limits(limits: Limits, beside: int) -> Json:
     def bound(name: str, value: int) -> Json:
         return {"Name": name, "Soft": value, "Hard": value}
 
     return {
         "Memory": limits.memory_bytes,
         "MemorySwap": limits.memory_bytes,  # with swap: none beside it
-        "PidsLimit": limits.processes,
+        "PidsLimit": limits.processes + beside,
         "NanoCpus": int(limits.cpu_cores * 1_000_000_000),
         "Ulimits": [bound("nofile", limits.open_files), bound("core", 0), bound("fsize", limits.file_bytes)],
     }
