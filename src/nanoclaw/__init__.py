@@ -115,6 +115,7 @@ the wall
   sandbox/allowlist.py                Which folders of this machine may be given to boxes: config/mounts.toml
   sandbox/pins.py                     A folder held by descriptor, and whether a held box really got that one
   sandbox/folders.py                  Whether a folder may be given to a box, and how; a group's folders for one start
+  sandbox/rights.py                   Whether a box's user can read a folder, and the command that lets it
   sandbox/disk.py                     A file system of its own for a workspace of a root host: an ext4 image
   sandbox/machine.py                  How much memory this machine has, all together and free
   sandbox/memory_watch.py             The memory limit of boxes where no cgroup keeps it
@@ -288,6 +289,8 @@ for operators
   admin/resources/parts.py            What the verbs that change something are given, and how a change is written down
   admin/resources/lists.py            Every `list` and `get`
   admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
+  admin/resources/group_folders.py    `ncl groups config add-mount|remove-mount`: folders of the machine for sandboxes
+  admin/resources/group_runtime.py    `ncl groups config update --runtime --require`: what builds sandboxes
   admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
   admin/resources/group_skills.py     The skills of its sandboxes: listed, given, taken
   admin/resources/group_servers.py    The MCP servers of its sandboxes: listed, added, removed

@@ -19,6 +19,7 @@ from nanoclaw.admin.boxed import ACTION, join_ncl
 from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.resources.parts import Machine
 from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.boxes import build_parts, find_sandbox, make_builders, make_seats
 from nanoclaw.channels.base import Channel
@@ -294,6 +295,7 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
         by_operator(asked.approvals),
         asked.pairing.create,
         (terminal.name, operator.handle),
+        Machine(parts.folders.folders, config.box_uid, runtimes),
         lambda: HostFacts(os.getpid(), started_at, model_state(rehearsal, gateway), len(live), seats.places()),
         supervisor.request_stop,
     )

@@ -22,6 +22,7 @@ from nanoclaw.admin.boxed import ACTION, join_ncl
 from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.resources.parts import Machine
 from nanoclaw.boxes import make_folders
 from nanoclaw.channels.base import Accepted, Channel, ClickAnswer, Incoming
 from nanoclaw.config import Config, Paths, Settings
@@ -177,6 +178,7 @@ class World:
             by_operator(self.asked.approvals),
             self.asked.pairing.create,
             ("terminal", "uid:0"),
+            Machine(parts.folders.folders, config.box_uid, parts.runtimes),
             lambda: HostFacts(1, 0, "rehearsal", len(self.live), self.seats.places()),
             lambda: None,
         )

@@ -12,8 +12,10 @@ from nanoclaw.admin.call import OPERATOR, Asker, check_request
 from nanoclaw.admin.desk import Desk, Hands
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.resources.parts import Machine
 from nanoclaw.admin.table import Table
 from nanoclaw.admin.words import parse_words
+from nanoclaw.boxes import make_folders, make_runtimes
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import UserId
 from nanoclaw.flow.aftermath import Aftermath
@@ -21,6 +23,7 @@ from nanoclaw.flow.asking import build_asked
 from nanoclaw.flow.means import Means
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
+from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.migrate import open_store
@@ -44,6 +47,7 @@ class Office:
         self._blocking = ThreadBlocking()
         self.connection = open_connection(self.paths.database)
         make_defaults(self.connection, self.tables, Operator(OPERATOR_HANDLE, "Ada"), self.clock.now_ms())
+        python = Interpreter(Path("/usr/bin/python3"))
         config = Config(self.paths, Settings(), "0badcafe", "UTC", "root", home.stat().st_uid)
         log = open_log(stream=StringIO())
         means = Means(config, self._store, self.tables, self.clock, log, _spawn, self._blocking, lambda point: None)
@@ -55,6 +59,7 @@ class Office:
             decide=by_operator(asked.approvals),
             pairing=asked.pairing.create,
             operator=("terminal", OPERATOR_HANDLE),
+            machine=Machine(make_folders(config), config.box_uid, make_runtimes(config, python)),
             facts=lambda: HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1),
             request_stop=lambda: self.stopped.append("stop"),
         )

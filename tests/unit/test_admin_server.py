@@ -20,8 +20,10 @@ from nanoclaw.admin.offline import ask_file
 from nanoclaw.admin.request import Reply, Request
 from nanoclaw.admin.resources.approvals import by_operator
 from nanoclaw.admin.resources.host import HostFacts
+from nanoclaw.admin.resources.parts import Machine
 from nanoclaw.admin.server import AdminServer, Back
 from nanoclaw.admin.table import Table, format_facts, format_table, format_time, to_json
+from nanoclaw.boxes import make_folders, make_runtimes
 from nanoclaw.clock import SystemClock
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.verdict import Allow, Deny
@@ -30,6 +32,7 @@ from nanoclaw.flow.asking import build_asked
 from nanoclaw.flow.means import Means
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
+from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import Operator, make_defaults
 from nanoclaw.store.inbound import NewInbound
@@ -97,7 +100,9 @@ async def serve(paths: Paths, host_uid: int = 0, stopped: Callable[[], None] = l
         facts = HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1)
         asked = build_asked(means)
         decide = by_operator(asked.approvals)
-        hands = Hands(asked.groups, decide, asked.pairing.create, ("terminal", "uid:0"), lambda: facts, stopped)
+        machine = Machine(make_folders(config), config.box_uid, make_runtimes(config, find_interpreter()))
+        who = ("terminal", "uid:0")
+        hands = Hands(asked.groups, decide, asked.pairing.create, who, machine, lambda: facts, stopped)
         back = Back(store, tables, SystemClock(), lambda after: None)
         desk = Desk(tables, str(paths.home), hands)
         server = AdminServer(paths.admin_socket, desk, back, host_uid, log, spawn)

@@ -111,23 +111,12 @@ def test_a_config_changes_only_in_what_was_named(office: Office) -> None:
     assert (config["model"], config["effort"], config["cli_scope"]) == ("claude-sonnet-4-5", "high", "global")
     assert office.row("groups config update main --model default")["model"] is None
     for words, why in (
-        ("--runtime docker", "no runtime"), ("", "What is to change"), ("--model 'a b; rm'", "name of a model"),
+        ("--runtime dokcer", "no runtime"), ("--runtime 'docker:; rm'", "no runtime"), ("--require vm", "one of"),
+        ("", "What is to change"), ("--model 'a b; rm'", "name of a model"),
         ("--provider tarot", "one of"), ("--cli-scope owner", "one of"),
     ):  # fmt: skip
         with pytest.raises(Refused, match=why):
             office.ncl(f"groups config update main {words}")
-
-
-def test_a_noted_mount_says_that_nothing_is_mounted(office: Office, tmp_path: Path) -> None:
-    answer = office.ncl("groups", "config", "add-mount", "main", "--path", str(tmp_path), "--read-write")
-    assert "NOT mounted" in answer.note
-    assert f"{tmp_path} (read-write, not mounted yet)" in office.row("groups config get main")["mounts"]
-    for path, why in (("relative", "absolute"), (f"{tmp_path}/../etc", "absolute"), ("/no/such", "no folder")):
-        with pytest.raises(Refused, match=why):
-            office.ncl("groups", "config", "add-mount", "main", "--path", path)
-    gone = office.ncl("groups", "config", "remove-mount", "main", "--path", str(tmp_path))
-    assert gone.note.startswith("Forgotten. It was not mounted") and "next start" not in gone.note
-    assert office.row("groups config get main")["mounts"] == ""
 
 
 def test_a_skill_or_a_server_that_there_is_not_is_refused_with_those_there_are(office: Office) -> None:

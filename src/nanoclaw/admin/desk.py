@@ -14,14 +14,16 @@ from nanoclaw.admin.resources.audit import AuditResource
 from nanoclaw.admin.resources.chats import MessagingGroupsResource
 from nanoclaw.admin.resources.destinations import DestinationsResource
 from nanoclaw.admin.resources.group_config import GroupConfigResource
+from nanoclaw.admin.resources.group_folders import GroupFoldersResource
 from nanoclaw.admin.resources.group_packages import GroupPackagesResource
+from nanoclaw.admin.resources.group_runtime import Read, RuntimeTrial
 from nanoclaw.admin.resources.group_servers import GroupServers
 from nanoclaw.admin.resources.group_skills import GroupSkills
 from nanoclaw.admin.resources.groups import GroupsResource
 from nanoclaw.admin.resources.host import HostFacts, HostResource, with_places
 from nanoclaw.admin.resources.lists import Action, Lists
 from nanoclaw.admin.resources.messages import MessagesResource
-from nanoclaw.admin.resources.parts import Parts
+from nanoclaw.admin.resources.parts import Machine, Parts
 from nanoclaw.admin.resources.people import Pairing, UsersResource
 from nanoclaw.admin.resources.rights import RightsResource
 from nanoclaw.admin.resources.wirings import WiringsResource
@@ -42,6 +44,7 @@ class Hands:
     decide: Decide
     pairing: Pairing
     operator: tuple[str, str]
+    machine: Machine
     facts: Callable[[], HostFacts]
     request_stop: Callable[[], None]
 
@@ -51,8 +54,9 @@ class Desk:
 
     def __init__(self, tables: Tables, home: str, hands: Hands | None = None) -> None:
         parts = build_parts(tables)
-        config, packages = GroupConfigResource(parts), GroupPackagesResource(parts)
+        packages = GroupPackagesResource(parts)
         servers, skills = GroupServers(parts), GroupSkills(parts, make_shelf(Path(home)))
+        config = GroupConfigResource(parts, hands.machine.runtimes.names if hands else ())
         self._actions: dict[str, Action] = {
             **parts.lists.actions(),
             **config.reads(),
@@ -66,6 +70,7 @@ class Desk:
         for name in ("sessions list", "sessions get"):
             self._actions[name] = with_places(self._actions[name], hands.facts if hands else None)
         self._finishers: dict[str, Finisher] = {}
+        self._trials: dict[str, RuntimeTrial] = {}
         if hands is not None:
             groups = GroupsResource(parts, hands.groups)
             self._actions |= {
@@ -74,6 +79,7 @@ class Desk:
                 **packages.writes(),
                 **skills.writes(),
                 **servers.writes(),
+                **GroupFoldersResource(parts, config, hands.machine).actions(),
                 **MessagingGroupsResource(parts).actions(),
                 **WiringsResource(parts, hands.groups).actions(),
                 **UsersResource(parts, hands.operator, hands.pairing).actions(),
@@ -81,12 +87,19 @@ class Desk:
                 **DestinationsResource(parts).actions(),
                 **ApprovalsResource(parts, hands.decide).actions(),
             }
+            self._trials = {"groups config update": RuntimeTrial(parts, hands.machine)}
             self._finishers = {"groups delete": groups.erase, "host stop": _stop(hands.request_stop)}
 
     @property
     def commands(self) -> Mapping[str, Action]:
         """What can be carried out, by `RESOURCE VERB`."""
         return self._actions
+
+    async def prepare(self, call: Call, read: Read) -> None:
+        """Do what takes too long for a transaction, before it. Raises NanoClawError with a plain sentence."""
+        trial = self._trials.get(call.command)
+        if trial is not None:
+            await trial(call, read)
 
     def run(self, connection: sqlite3.Connection, call: Call, after: Aftermath) -> Table:
         """Carry out a call, in the caller's transaction. Raises NanoClawError with a plain sentence."""

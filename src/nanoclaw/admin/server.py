@@ -81,6 +81,7 @@ class AdminServer:
         """Answer one request of somebody who may ask."""
         try:
             call = check_request(request, OPERATOR, self._back.clock.now_ms())
+            await self._desk.prepare(call, self._back.store.read)
             table = await self._carry_out(call)
             await self._desk.finish(call, table)
         except (NanoClawError, OSError) as error:  # OSError: the disk below a folder that is erased

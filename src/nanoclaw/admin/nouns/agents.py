@@ -7,6 +7,7 @@ from nanoclaw.admin.verb import LIMIT, Access, Kind, Noun, Value, Verb
 SCOPES = ("disabled", "group", "global")
 EFFORTS = ("default", "low", "medium", "high", "max")
 PROVIDERS = ("claude", "echo")
+REQUIRE = ("separate-kernel", "none")
 
 GROUP = Value(
     "id", "The assistant: its id, the beginning of it, its folder or its name.", refers="groups", required=True
@@ -21,7 +22,8 @@ CONFIG = (
     Value("effort", "How hard it thinks.", Kind.CHOICE, EFFORTS),
     Value("cli-scope", "How far `ncl` reaches in its sandbox.", Kind.CHOICE, SCOPES),
     INSTRUCTIONS,
-    Value("runtime", "What builds its sandbox; only `bubblewrap` so far."),
+    Value("runtime", "What builds its sandbox: bubblewrap, docker, docker:runsc, ...; `nanoclaw doctor` recommends."),
+    Value("require", "What its sandbox must have; a weaker runtime is refused.", Kind.CHOICE, REQUIRE),
 )
 LIMITS = (
     Value("memory", "Memory, e.g. 4G; `default` takes a limit back."),
@@ -34,6 +36,7 @@ LIMITS = (
 )
 MOUNT = Value("path", "An absolute path of a folder on this machine.", required=True)
 SERVER = Value("name", "The server's name: a-z, 0-9, - and _.", required=True)
+GIVEN = Value("path", "The folder's path, or its name below /extra.", required=True)
 SKILL = Value("skill", "The skill's name.", required=True, repeated=True)
 
 PACKAGES = (
@@ -91,14 +94,18 @@ GROUPS = Noun(
         ),
         Verb(
             "config add-mount",
-            "Note a folder of this machine for its sandboxes; it is not mounted yet.",
+            "Give its sandboxes a folder of this machine, at /extra/NAME; read-only unless said.",
             Access.WRITE,
             GROUP,
-            (MOUNT, Value("read-write", "The agent may write there.", Kind.FLAG)),
+            (
+                MOUNT,
+                Value("read-write", "The agent may write there, where the allowlist lets it.", Kind.FLAG),
+                Value("name", "Its name below /extra; the last part of the path when not given."),
+            ),
             single=True,
-            details="Nothing is mounted until there is an allowlist of folders that may be.",
+            details="The folder must be allowed: nanoclaw mounts allow PATH. That is looked at again at each start.",
         ),
-        Verb("config remove-mount", "Forget a folder that was noted.", Access.WRITE, GROUP, (MOUNT,), single=True),
+        Verb("config remove-mount", "Take a folder away from it.", Access.WRITE, GROUP, (GIVEN,), single=True),
         Verb("config list-skills", "List the skills there are, and which of them it has.", target=GROUP),
         Verb(
             "config add-skill",

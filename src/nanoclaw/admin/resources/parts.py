@@ -12,11 +12,22 @@ from nanoclaw.admin.resources.lists import Lists
 from nanoclaw.admin.table import Table
 from nanoclaw.domain.group import GroupConfig
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.sandbox.folders import Folders
+from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.tables import Tables
 
 ConfigChange = Callable[[GroupConfig], GroupConfig]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a running host knows of the machine: its folders, the uid of an agent group's boxes, its runtimes."""
+
+    folders: Folders
+    box_uid: Callable[[int], int]
+    runtimes: Runtimes
 
 
 @dataclass(frozen=True, slots=True)
