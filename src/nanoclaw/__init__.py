@@ -113,6 +113,7 @@ the wall
   sandbox/launch.py                   Exec-only launcher: private mounts, no root, limits, then bubblewrap
   sandbox/mounts.py                   Paths an agent may have written: opened without following a link, removed whole
   sandbox/allowlist.py                Which folders of this machine may be given to boxes: config/mounts.toml
+  sandbox/allowlist_edit.py           Changes that file for somebody; everything else in it stays
   sandbox/pins.py                     A folder held by descriptor, and whether a held box really got that one
   sandbox/folders.py                  Whether a folder may be given to a box, and how; a group's folders for one start
   sandbox/rights.py                   Whether a box's user can read a folder, and the command that lets it
@@ -335,6 +336,7 @@ the command line
   cli/image.py                        `nanoclaw image build|list|remove`: what assistants find around them in docker
   cli/link.py                         One connection to the host's terminal
   cli/logs.py                         `nanoclaw logs`: the host's log
+  cli/mounts.py                       `nanoclaw mounts`: which folders of this machine sandboxes may be given
   cli/names.py                        What people call the agents, people and tasks that the gateway keeps by id
   cli/prove.py                        `nanoclaw doctor --prove`: the wall of this machine's sandboxes is tried
   cli/query.py                        `nanoclaw query 'SELECT ...'`: reads the store's file

@@ -26,6 +26,7 @@ VERBS = (
     ("cost", "cost", "What models have cost, limits and prices."),
     ("query", "query", "Read the store with one SELECT."),
     ("egress", "egress", "What agents may reach on the internet, and which rule decides."),
+    ("mounts", "mounts", "Folders of this machine that sandboxes may be given."),
     ("vault", "vault", "Keys and passwords that only the gateway can read."),
     ("image", "image", "The image that sandboxes have with docker."),
     ("completion", "completion", "Print what makes a shell complete these words."),
