@@ -49,8 +49,17 @@ def test_every_test_of_the_wall_holds_for_a_normal_user(readable: Path) -> None:
     interpreter = find_interpreter()
     if interpreter.prefix is not None:
         pytest.skip("there is no Python 3.11 in /usr that another uid could read: install python3")
-    # The attempts to get out need the gateway, whose namespaces need root.
-    copied = shutil.ignore_patterns("__pycache__", "*.pyc", "*egress.py", "attempts_*.py", "internet.py")
+    # The attempts to get out need the gateway, whose namespaces need root; engines and disk images need root too.
+    copied = shutil.ignore_patterns(
+        "__pycache__",
+        "*.pyc",
+        "*egress.py",
+        "attempts_*.py",
+        "internet.py",
+        "*_docker.py",
+        "test_disk_image.py",
+        "test_packages.py",
+    )
     for name in (
         "src/nanoclaw/sandbox",
         "src/nanoclaw/domain",
@@ -62,7 +71,13 @@ def test_every_test_of_the_wall_holds_for_a_normal_user(readable: Path) -> None:
     for name in ("errors.py", "clock.py", "log.py", "__init__.py"):
         shutil.copy(REPOSITORY / "src/nanoclaw" / name, readable / "src/nanoclaw" / name)
     (readable / "tests/unit").mkdir()
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/loop_watch.py", "tests/unit/test_mailbox_hostile.py"):
+    for name in (
+        "pyproject.toml",
+        "tests/conftest.py",
+        "tests/loop_watch.py",
+        "tests/runner_process.py",
+        "tests/unit/test_mailbox_hostile.py",
+    ):
         shutil.copy(REPOSITORY / name, readable / name)
     for name in PACKAGES:
         copy_distribution(name, readable / "packages")

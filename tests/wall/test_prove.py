@@ -5,10 +5,7 @@ A hole is made by changing what the runtime is given or its bubblewrap command, 
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from nanoclaw.cli.finding import State
-from nanoclaw.cli.prove import describe
 from nanoclaw.clock import SystemClock
 from nanoclaw.log import open_log
 from nanoclaw.sandbox import prove as proving
@@ -216,22 +211,3 @@ def test_what_a_hostile_box_says_of_itself_counts_as_failed(said: str) -> None:
 def test_a_good_answer_among_noise_counts() -> None:
     noise = f'warning: {os.sep}\n{{"name": "dns", "held": true, "detail": "nobody"}}\nbye'
     assert parse_answers(noise, ["dns"]) == (proving.Result("dns", Finding.HELD, "nobody"),)
-
-
-def test_doctor_proves_a_wall_without_a_host_and_leaves_nothing(tmp_path: Path) -> None:
-    program = Path(sys.executable).with_name("nanoclaw")
-    environment = {"NANOCLAW_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path)}
-    words = [str(program), "doctor", "--prove", "--json"]
-    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
-    findings = {line["what"]: line["state"] for line in json.loads(said.stdout)}
-    assert said.returncode == 0, said.stderr
-    assert set(findings) == {*MEANINGS, *LIMIT_MEANINGS, "bubblewrap"}
-    assert set(findings.values()) == {"ok"}
-    assert not list(tmp_path.glob("nanoclaw-*"))
-
-
-def test_doctor_names_what_got_through_and_what_it_means() -> None:
-    failed = describe(proving.Result("dns", Finding.FAILED, "127.0.0.53 resolves names"))
-    assert failed.state is State.WRONG
-    assert "the agent could send data out in name look-ups (127.0.0.53 resolves names)" in failed.words
-    assert describe(proving.Result("memory", Finding.NOT_KEPT, "no cgroup")).state is State.NOTE

@@ -44,6 +44,7 @@ PACKAGE = f"{ENTRY}/nanoclaw/sandbox/canaries"
 QUESTION = "/etc/nanoclaw-question.json"
 PROOF_SECONDS = 30.0
 GRACE_SECONDS = 2.0
+LEFT_SECONDS = 3600.0
 KILLED_BY_SIGNAL = 129  # 128 + signal
 MOST_LINES = 400
 NO_ANSWER = "it gave no answer"
@@ -344,6 +345,10 @@ def _lay_bait(grounds: Grounds, port: int) -> _Bait:
     name = f"nanoclaw-planted-{secrets.token_hex(12)}"
     grounds.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=grounds.scratch))
+    with suppress(OSError):  # another proof removes it too
+        for left in grounds.scratch.iterdir():  # by a host that was killed
+            if folder.stat().st_mtime - left.stat().st_mtime > LEFT_SECONDS:
+                remove_tree(left)
     public = Path(tempfile.mkdtemp(prefix="nanoclaw-bait-"))
     for made in (folder, public):  # modes keep nobody out: only that they are not in the box does
         made.chmod(0o755)
