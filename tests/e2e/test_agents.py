@@ -76,6 +76,29 @@ def test_a_swarm_of_three_answers_one_question_and_each_sees_only_its_own_worksp
     assert {row[2] for row in rows} == {0, 1, 2}
 
 
+@pytest.mark.ci  # eight calls of a tool one after the other
+def test_a_link_out_of_the_workspace_sends_no_file_of_the_machine_or_of_another_agent(swarm: LiveHost) -> None:
+    ann, ben = Chat(swarm, "ann"), Chat(swarm, "ben")
+    ben.ask("write kept.txt: only for ben", "ben first")
+    targets = (
+        "/etc/shadow",
+        f"{swarm.home}/gateway/vault.json",
+        f"{swarm.home}/groups/ben/kept.txt",
+        "/proc/1/environ",
+    )
+    links = "; ".join(f"ln -s {target} link-{number}" for number, target in enumerate(targets))
+    made = "mkfifo pipe; ln -s /dev/zero zero; touch \"$(printf 'two\\nlines')\""
+    ann.ask(f"run: cd /workspace; {links}; {made}; true", "links")
+    names = (*(f"link-{number}" for number in range(3)), "pipe", "zero", "two\nlines", "x" * 4000)
+    for number, path in enumerate(names):
+        asked = json.dumps({"path": path, "to": "andy"})
+        said = ann.ask(f"tool: mcp__nanoclaw__send_file {asked}", f"send {number}")
+        assert "Not sent" in said and len(said) < 1000, f"{path[:20]}: {said[:300]}"
+    ann.ask('tool: mcp__nanoclaw__send_file {"path":"link-3","to":"andy"}', "own environment")
+    kept = [path.read_bytes() for path in swarm.home.glob("sessions/*/*/attachments/*/*") if path.is_file()]
+    assert not any(b"root:" in text or b"only for ben" in text or b"NANOCLAW_HOME" in text for text in kept)
+
+
 def test_a_file_goes_from_one_box_to_the_other_and_is_read_there(swarm: LiveHost) -> None:
     send = json.dumps({"path": "report.txt", "to": "cyd", "text": "run: cat /session/in/inbox/*/report.txt"})
     shown = Chat(swarm).ask(f"write report.txt: forty-two\ntool: send_file {send}", "file", 60)

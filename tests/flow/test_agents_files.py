@@ -122,7 +122,7 @@ async def test_what_is_no_small_plain_file_is_left_out_and_the_agent_is_told(
     assert copies == []
 
 
-@pytest.mark.parametrize("name", ["../f", "/etc/passwd", ".", "..", "a/b", "a\nb", "x" * 129, ""])
+@pytest.mark.parametrize("name", ["../f", "/etc/passwd", ".", "..", "a/b", "a\nb", "x" * 129, "x" * 4000, ""])
 async def test_a_name_that_is_no_name_ends_the_run_as_hostile(tmp_path: Path, name: str) -> None:
     async with open_swarm(tmp_path, "researcher") as world:
         chat = await world.chat()

@@ -110,12 +110,17 @@ async def test_what_is_no_plain_small_file_is_refused_with_words_and_nothing_han
     with (stage.workspace / "big").open("wb") as big:
         big.truncate(FILE_BYTES + 1)
     (stage.workspace / "x").write_text("x")
-    for path, words in [("pipe", "plain file"), ("folder", "cannot be read"), ("big", "larger"), ("gone", "cannot")]:
+    (stage.workspace / "zero").symlink_to("/dev/zero")
+    (stage.workspace / "two\nlines").write_text("x")
+    cases = [("pipe", "plain file"), ("folder", "cannot be read"), ("big", "larger"), ("gone", "cannot")]
+    cases += [("zero", "plain file"), ("two\nlines", "no name for a file"), ("y" * 4000, "no name for a file")]
+    for path, words in cases:
         with pytest.raises(ToolRefused, match=words):
             await stage.desk.send_file(path, "researcher", "", None)
-    for name in ("..", "a/b", "a\nb", "x" * 129, "."):
-        with pytest.raises(ToolRefused, match="no name for a file"):
+    for name in ("..", "a/b", "a\nb", "x" * 129, ".", "x" * 4000):
+        with pytest.raises(ToolRefused, match="no name for a file") as refused:
             await stage.desk.send_file("x", "researcher", "", name)
+        assert len(str(refused.value)) < 300
         assert not is_file_name(name) and not wire.is_file_name(name)
     assert stage.floor.posted == []
 

@@ -74,7 +74,8 @@ class TurnDesk:
             raise ToolRefused("Not sent: files can be sent to agents; sending them to chats comes later.")
         wanted = name or os.path.basename(path)
         if not is_file_name(wanted):
-            raise ToolRefused(f"Not sent: {wanted!r} is no name for a file: one plain name of at most 128 characters.")
+            shown = wanted[:NAME_CHARACTERS]
+            raise ToolRefused(f"Not sent: {shown!r} is no name for a file: one plain name of at most 128 characters.")
         stored = self._put_out(os.path.join(self._workspace, path), wanted)
         self._send(ChatOut(text, to, files=(stored,)))
         return f"Sent as {stored}." + (TO_AGENT if place is not None else "")
