@@ -341,6 +341,7 @@ the command line
   cli/prove.py                        `nanoclaw doctor --prove`: the wall of this machine's sandboxes is tried
   cli/query.py                        `nanoclaw query 'SELECT ...'`: reads the store's file
   cli/question.py                     `nanoclaw chat TEXT`: one message, its answers, an exit code
+  cli/runtimes.py                     doctor: what can build sandboxes here, and which is best for what
   cli/setup.py                        `nanoclaw setup`: name, time zone, model key, a self-test message
   cli/status.py                       `nanoclaw status`: what runs, and what waits
   cli/stop.py                         `nanoclaw stop`: ask the host to finish, and wait until it has

@@ -8,6 +8,7 @@ from pathlib import Path
 from nanoclaw.cli import doctor
 from nanoclaw.cli.finding import State
 from nanoclaw.gateway.admin_words import BudgetLine
+from nanoclaw.sandbox.allowlist import AllowlistFile
 from nanoclaw.store.migrate import open_store
 
 
@@ -43,6 +44,16 @@ def test_a_database_is_missing_whole_newer_or_damaged(tmp_path: Path) -> None:
     path.write_bytes(b"garbage" * 1000)
     damaged = doctor.check_database(path)
     assert damaged.state is State.WRONG and "is damaged" in damaged.words
+
+
+def test_an_allowlist_with_a_mistake_is_wrong_and_a_root_that_is_gone_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "mounts.toml"
+    assert doctor.check_mounts(AllowlistFile(path)).state is State.GOOD
+    path.write_text(f"[[root]]\npath = '{tmp_path}/gone'\n")
+    assert doctor.check_mounts(AllowlistFile(path)).state is State.NOTE
+    path.write_text("[[root]\n")
+    wrong = doctor.check_mounts(AllowlistFile(path))
+    assert wrong.state is State.WRONG and str(path) in wrong.words
 
 
 def test_an_unknown_time_zone_is_noted() -> None:

@@ -13,15 +13,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from nanoclaw.admin.ask import json_option
-from nanoclaw.boxes import find_agent_binary
+from nanoclaw.boxes import find_agent_binary, make_folders
 from nanoclaw.cli.finding import Finding, State
 from nanoclaw.cli.gateway_link import open_gateway
 from nanoclaw.cli.host_process import find_host_pid, host_runs
 from nanoclaw.cli.prove import examine_wall
+from nanoclaw.cli.runtimes import check_runtimes
 from nanoclaw.cli.vault_lock import LOCKS
 from nanoclaw.config import Config, load_config
 from nanoclaw.errors import NanoClawError, OperatorError, SandboxError
 from nanoclaw.gateway import admin_words
+from nanoclaw.sandbox.allowlist import AllowlistFile
 from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.store.db import open_connection
@@ -73,6 +75,8 @@ def examine() -> Iterator[Finding]:
     yield check_timezone(config.timezone)
     yield from check_namespaces(USERNS_SWITCHES)
     yield check_sandbox(config)
+    yield from check_runtimes(config)
+    yield check_mounts(make_folders(config).file)
     yield check_wall(config)
     yield check_budgets(config)
     yield check_database(config.paths.database)
@@ -126,6 +130,17 @@ def check_sandbox(config: Config) -> Finding:
     except SandboxError as error:
         return Finding("sandbox", State.WRONG, str(error), error.mend)
     return Finding("sandbox", State.GOOD, "an empty box was started with bubblewrap")
+
+
+def check_mounts(file: AllowlistFile) -> Finding:
+    """The list of folders that sandboxes may be given: one mistake in it, and none is."""
+    allowlist = file.read()
+    if allowlist.fault:
+        return Finding("mounts", State.WRONG, f"no folder is given to sandboxes: {allowlist.fault}", "mend that file")
+    gone = [root.path for root in allowlist.roots if not root.place.is_dir()]
+    if gone:
+        return Finding("mounts", State.NOTE, f"allowed, but not there: {', '.join(gone)}", "./nanoclaw.sh mounts list")
+    return Finding("mounts", State.GOOD, f"{len(allowlist.roots)} folders of this machine may be given to sandboxes")
 
 
 def check_wall(config: Config) -> Finding:

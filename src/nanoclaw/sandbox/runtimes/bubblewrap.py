@@ -45,7 +45,7 @@ SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
 INSTALL = "Install it: `apt install bubblewrap` (or dnf, pacman, apk, zypper); 0.8 or newer is needed."
 ALLOW_NAMESPACES = (
     "Allow user namespaces: `sudo sysctl -w user.max_user_namespaces=15000 kernel.unprivileged_userns_clone=1`; on "
-    "Ubuntu 24.04 or newer also `sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`."
+    "Ubuntu 24.04 or newer `nanoclaw doctor` shows the AppArmor profile that lets bubblewrap."
 )
 ISOLATION = (
     "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--new-session", "--clearenv",
