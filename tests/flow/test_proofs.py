@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from nanoclaw.admin.call import OPERATOR, check_request
+from nanoclaw.admin.words import parse_words
 from nanoclaw.domain.group import BoxLimits
 from nanoclaw.domain.limits import Limits
+from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.proof import decide_hash, describe_failure, find_grounds
 from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, Finding, Proof, Result
 from nanoclaw.sandbox.runtimes.base import Runtime
@@ -68,6 +71,24 @@ async def test_a_wall_is_tried_before_the_first_box_and_kept_with_the_session(tm
         )
         assert (passed, took) == (1, 7)
         assert {result["name"] for result in json.loads(results)} == set(MEANINGS)
+
+
+async def test_a_session_shows_what_its_wall_holds(tmp_path: Path) -> None:
+    async with open_world(home_with(tmp_path, ScriptedTrials())) as world:
+        chat = await world.chat()
+        await chat.says("hi")
+        await chat.hears("you said: hi")
+        await world.quiet()
+        ((session,),) = await world.rows("SELECT id FROM sessions")
+        typed = parse_words(["sessions", "get", session])
+        assert not isinstance(typed, str)
+        call = check_request(typed.request, OPERATOR, world.clock.now_ms())
+        table = await world.store.write(lambda connection: world.desk.run(connection, call, Aftermath()))
+        row = dict(zip(table.columns, table.rows[0], strict=True))
+        assert (row["wall"], row["wall_by"], row["wall_took_ms"]) == ("held", "scripted", 7)
+        assert row["wall_tried_at"]
+        assert "host-files held, planted-secret held" in str(row["canaries"])
+        assert "memory held" in str(row["wall_limits"])
 
 
 async def test_what_was_proved_in_this_boot_is_not_tried_again_by_a_new_host(tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ async def test_a_whole_wall_holds_every_canary(wall: Wall) -> None:
     assert not list(wall.inputs.workspace.iterdir()), "the group's own workspace was not touched"
 
 
+async def test_folders_that_a_group_was_given_are_no_hole(wall: Wall) -> None:
+    for name in ("photos", "drafts"):
+        (wall.root / name).mkdir(mode=0o755)
+        (wall.root / name / "one").write_text("1")
+    extra = (Mount(wall.root / "photos", "/extra/photos"), Mount(wall.root / "drafts", "/extra/drafts", writable=True))
+    wall.inputs = replace(wall.inputs, extra=extra)
+    proof = await proof_of(wall)
+    assert not proof.failed
+    assert os.listdir(wall.root / "photos") == os.listdir(wall.root / "drafts") == ["one"]
+
+
 def test_every_canary_has_words_for_what_it_means() -> None:
     assert {canaries.name_of(canary) for canary in canaries.CANARIES} == set(MEANINGS)
     assert {canaries.name_of(canary) for canary in LIMITS} == set(LIMIT_MEANINGS)
