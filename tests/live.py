@@ -138,8 +138,12 @@ class LiveHost:
 
     def find(self, words: str) -> list[int]:
         """Return the pids below the host, or of its containers, whose command line holds `words`."""
-        found = self.descendants() | (self.contained() if wall_settings() else {})
+        found = self.descendants() | (self.contained() if self.uses_containers() else {})
         return [pid for pid, command in found.items() if words in command]
+
+    def uses_containers(self) -> bool:
+        """Whether its boxes are containers of an engine."""
+        return "runtime" in wall_settings() | self.settings
 
     def contained(self) -> dict[int, str]:
         """Return the processes that run as one of this home's uids: those of its containers are not below the host."""
