@@ -133,6 +133,7 @@ the wall
   sandbox/packages.py                 What builds a group's packages: the protocol, and what is to be built
   sandbox/packages_box.py             Packages as a folder: built and verified in boxes of its own
   sandbox/image.py                    The image that boxes have in docker: built, seen to work, then tagged
+  sandbox/packages_image.py           Packages as an image of the group's own, for docker
   sandbox/set_tree.py                 A folder that a box has filled is looked through before others get it
   sandbox/runtimes/base.py            What every runtime implements
   sandbox/runtimes/registry.py        The runtimes of this host by name, and which one a group's boxes get
@@ -173,6 +174,7 @@ inside the wall
   runner/tools_self.py                The tools by which an agent asks for packages and MCP servers
   runner/ncl.py                       The command `ncl` inside a box: it asks the host through the runner
   runner/install.py                   In a build box: installs packages below /opt/pkgs, or sees that they start
+  runner/install_image.py             In a container that becomes a group's image: installs as root
   runner/debs.py                      In a build box: Debian packages without root and without their scripts
   runner/packing.py                   In a build box: how programs are run, and how it says what came of them
   runner/fields.py                    Typed access to parsed JSON whose shape is not ours

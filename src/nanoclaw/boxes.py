@@ -31,6 +31,7 @@ from nanoclaw.sandbox.machine import read_free_memory_mb, read_total_memory_mb
 from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.packages import PackageBuilder
 from nanoclaw.sandbox.packages_box import BuildParts, FolderBuilder
+from nanoclaw.sandbox.packages_image import ImageBuilder
 from nanoclaw.sandbox.prove import Watches
 from nanoclaw.sandbox.runtimes.apple import AppleRuntime
 from nanoclaw.sandbox.runtimes.base import Runtime
@@ -92,15 +93,18 @@ def make_seats(means: Means) -> Seats:
 
 def make_builders(parts: BoxParts, config: Config) -> Callable[[GroupConfig], PackageBuilder]:
     """Return what says who builds a group's packages. From the loop's thread."""
-    folders = FolderBuilder(
-        BuildParts(config, parts.runtimes, parts.gateway, parts.interpreter, parts.source, parts.watchdog)
-    )
+    build = BuildParts(config, parts.runtimes, parts.gateway, parts.interpreter, parts.source, parts.watchdog)
+    folders, images = FolderBuilder(build), ImageBuilder(build)
 
     def choose(group: GroupConfig) -> PackageBuilder:
         name = parts.runtimes.name_for(group)
-        if name != BUILT_IN:
-            raise SandboxError(f"Packages cannot be built for the runtime {name} yet.")
-        return folders
+        match name.partition(":")[0]:
+            case "bubblewrap":
+                return folders
+            case "docker":
+                return images
+            case _:
+                raise SandboxError(f"Packages cannot be built for the runtime {name}.")
 
     return choose
 

@@ -9,7 +9,7 @@ import pytest
 
 import nanoclaw
 from nanoclaw.errors import OperatorError
-from nanoclaw.sandbox.image import build_base, find_containerfile, list_images, remove_image
+from nanoclaw.sandbox.image import build_base, find_containerfile, is_ours, list_images, remove_image
 from nanoclaw.sandbox.packages import BuildFailed
 from nanoclaw.sandbox.runtimes.engine import Engine as Api
 from tests.engine import Engine, engine
@@ -26,7 +26,7 @@ def api(engine: Engine) -> Iterator[Api]:
     api = Api(engine.socket)
     yield api
     for image in list_images(api):
-        for tag in image.repo_tags or ():
+        for tag in filter(is_ours, image.repo_tags or ()):
             remove_image(api, tag)
 
 

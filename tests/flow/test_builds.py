@@ -27,6 +27,10 @@ class Workshop:
     built: list[Packages] = field(default_factory=list)
     kept: list[frozenset[str]] = field(default_factory=list)
     at_work: int = 0
+    kind: str = "set-"
+
+    def owns(self, name: str) -> bool:
+        return name.startswith(self.kind)
 
     async def build(self, wanted: Wanted) -> BuiltSet:
         self.at_work += 1
@@ -212,3 +216,20 @@ def test_only_the_end_of_a_long_log_is_kept_and_it_obeys_nobody() -> None:
     assert len(said) <= 1500
     assert said.endswith("last words")
     assert "\x1b" not in said
+
+
+async def test_a_group_whose_runtime_was_changed_gets_its_packages_built_anew_once(tmp_path: Path) -> None:
+    async def other(wanted: Wanted) -> BuiltSet:
+        return BuiltSet("other-1")
+
+    async with open_world(Home(tmp_path)) as world:
+        builds = builds_of(world, workshop := Workshop())
+        await order(world, add=parse_packages(apt=["jq"]))
+        await builds.look()
+        workshop.kind = "other-"
+        workshop.script.append(other)
+        world.clock.advance(61)
+        await builds.tidy()
+        await builds.tidy()
+        assert [await builds.look(), await builds.look()] == [True, False]
+        assert await state(world) == ('["jq"]', "[]", "other-1")

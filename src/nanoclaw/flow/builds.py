@@ -139,9 +139,20 @@ class Builds:
                 continue
             used = {run.packages_set for run in self._live if run.group.id == group.id} | {config.packages_set}
             try:
-                await self._choose(config).remove_unused(group.id, frozenset(used - {""}))
+                builder = self._choose(config)
+                if config.packages_set and not builder.owns(config.packages_set):
+                    await self._means.store.write(lambda connection, name=group.id: self._build_anew(connection, name))
+                await builder.remove_unused(group.id, frozenset(used - {""}))
             except (OSError, SandboxError) as error:
                 self._means.log.warning("packages.kept", group=group.id, error=str(error))
+
+    def _build_anew(self, connection: sqlite3.Connection, group: str) -> None:
+        """Queue the same set for another runtime, unless the last build failed or one waits."""
+        builds = self._means.tables.builds
+        last = builds.list_of(connection, group, 1)
+        if last and last[0].state is BuildState.DONE:
+            builds.add(connection, (group, None), PackageChange(), None, self._means.clock.now_ms())
+            self._hinted.set()
 
     def _facts(self, connection: sqlite3.Connection, group: str) -> tuple[GroupConfig, int | None]:
         tables = self._means.tables

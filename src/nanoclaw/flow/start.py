@@ -38,7 +38,7 @@ from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
 from nanoclaw.sandbox.memory_watch import MemoryWatch
-from nanoclaw.sandbox.packages_box import package_mounts
+from nanoclaw.sandbox.packages_image import give_packages
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold, Runtime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
@@ -115,8 +115,8 @@ class Starter:
             mailbox, places = await means.blocking(self._prepare, plan, given.mounts)
             means.reached("wake.projected")
             inputs = self._box_inputs((plan.group, limits), mailbox, places, recover=False)
-            packages = package_mounts(means.config.paths.packages(plan.group.id), plan.config.packages_set)
-            spec = build_spec(replace(inputs, extra=(*inputs.extra, *packages, *given.mounts)))
+            inputs = give_packages(inputs, runtime.name, means.config.paths.packages(plan.group.id), plan.config)
+            spec = build_spec(replace(inputs, extra=(*inputs.extra, *given.mounts)))
             asked = Asked(plan.group, plan.session.id)
             proof = await parts.prover.prove(asked, runtime, spec) if parts.prover else None
             box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))

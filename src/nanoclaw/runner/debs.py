@@ -70,7 +70,7 @@ def install(words: Sequence[str], source: str, pkgs: Path, work: Path) -> None:
     run(
         ["apt-get", "install", "--download-only", "--no-install-recommends", "--", *words],
         "apt could not get that",
-        explain=_explain,
+        explain=explain,
     )
     root = pkgs / "apt"
     root.mkdir()
@@ -123,11 +123,12 @@ def _write_config(root: Path, source: str) -> None:
         "cache/archives/partial",
     ):
         (root / folder).mkdir(parents=True)
-    (root / "etc" / "sources.list").write_text("\n".join(_source_lines(source)) + "\n", encoding="utf-8")
+    (root / "etc" / "sources.list").write_text("\n".join(source_lines(source)) + "\n", encoding="utf-8")
     (root / "apt.conf").write_text(CONFIG.format(root=root, status=STATUS), encoding="utf-8")
 
 
-def _source_lines(source: str) -> list[str]:
+def source_lines(source: str) -> list[str]:
+    """Return the lines of sources.list for a mirror, '' for the distribution's own. Raises NotInstalled."""
     if source.startswith("deb "):
         return [source]
     facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', RELEASE.read_text(encoding="utf-8"), re.MULTILINE))
@@ -143,10 +144,13 @@ def _source_lines(source: str) -> list[str]:
     return [f"deb {key} {DEBIAN} {name} main", *updates]
 
 
-def _explain(log: str) -> str:
+def explain(log: str) -> str:
+    """Return in plain words why apt failed, '' when its log does not say."""
     found = re.search(r"E: Unable to locate package (\S+)", log)
     if found:
         return f"there is no apt package {found[1]}."
+    if "dpkg returned an error" in log:  # a script of the package failed: its own last words say more
+        return ""
     lines = [
         line for line in log.splitlines() if (line.startswith(("E:", " ")) and "Depends" in line) or line[:2] == "E:"
     ]

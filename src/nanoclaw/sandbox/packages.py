@@ -40,6 +40,10 @@ class BuiltSet:
 class PackageBuilder(Protocol):
     """Builds sets for one kind of runtime."""
 
+    def owns(self, name: str) -> bool:
+        """Whether a set is of its kind."""
+        ...
+
     async def build(self, wanted: Wanted) -> BuiltSet:
         """Build and verify a set, in a box of its own, within `BUILD_SECONDS`. Raises BuildFailed, SandboxError,
         OSError; then, and when it is cancelled, nothing of it is left but what `remove_unused` finds."""

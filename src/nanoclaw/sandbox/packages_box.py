@@ -60,6 +60,10 @@ class FolderBuilder:
     def __init__(self, parts: BuildParts) -> None:
         self._parts = parts
 
+    def owns(self, name: str) -> bool:
+        """Whether a set is a folder."""
+        return ":" not in name
+
     async def build(self, wanted: Wanted) -> BuiltSet:
         """Build and verify a set, see PackageBuilder."""
         place = self._parts.config.paths.packages(wanted.group) / wanted.id
@@ -138,22 +142,12 @@ class FolderBuilder:
 
     def _spec(self, wanted: Wanted, place: Path, *, verify: bool) -> SandboxSpec:
         parts = self._parts
-        settings = parts.config.settings
-        order = {
-            "verify": verify,
-            "apt": wanted.packages.apt,
-            "npm": wanted.packages.npm,
-            "pip": wanted.packages.pip,
-            "apt_source": settings.apt_mirror,
-            "npm_registry": settings.npm_registry,
-            "pip_index": settings.pip_index,
-        }
         ca = parts.gateway.outside.ca_pem.encode()
         env = environment(parts.config.timezone, own_python=parts.interpreter.prefix is not None, recover=False)
         return SandboxSpec(
             mounts=(*_tools(parts), Mount(place, PKGS, writable=not verify)),
             files=etc_files(HOSTNAME)
-            | {HOSTS: hosts_text(HOSTNAME).encode(), WANTED_FILE: msgspec.json.encode(order)}
+            | {HOSTS: hosts_text(HOSTNAME).encode(), WANTED_FILE: order_of(wanted, parts.config, verify=verify)}
             | dict.fromkeys(BUNDLES, ca),
             env=env if verify else env | {"PYTHONPATH": BUILD, "NO_PROXY": "", "no_proxy": ""},  # a mirror may be local
             limits=LIMITS,
@@ -163,6 +157,21 @@ class FolderBuilder:
             hostname=HOSTNAME,
             ports=() if verify else LISTEN_PORTS,
         )
+
+
+def order_of(wanted: Wanted, config: Config, *, verify: bool = False) -> bytes:
+    """Return what runner/install.py and runner/install_image.py are told."""
+    settings = config.settings
+    order = {
+        "verify": verify,
+        "apt": wanted.packages.apt,
+        "npm": wanted.packages.npm,
+        "pip": wanted.packages.pip,
+        "apt_source": settings.apt_mirror,
+        "npm_registry": settings.npm_registry,
+        "pip_index": settings.pip_index,
+    }
+    return msgspec.json.encode(order)
 
 
 def package_mounts(folder: Path, name: str) -> tuple[Mount, ...]:
