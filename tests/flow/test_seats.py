@@ -108,7 +108,7 @@ async def test_a_start_that_fails_gives_its_seat_to_the_next(tmp_path: Path) -> 
         await one.hears("you said: a")
 
 
-async def test_a_stop_ends_the_waiting_message_and_its_place(tmp_path: Path) -> None:
+async def test_a_message_that_is_ended_while_it_waits_gives_up_its_place(tmp_path: Path) -> None:
     async with open_world(home(tmp_path, 1)) as world:
         one, two = await world.chat("one"), await world.chat("two")
         world.script.hangs()
