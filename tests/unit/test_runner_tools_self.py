@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nanoclaw.contract.message import ToolAnswer
 from nanoclaw.runner.fields import Fields
+from nanoclaw.runner.providers.base import Activity, Init, Missing
+from nanoclaw.runner.providers.claude_stream import ClaudeStream
 from nanoclaw.runner.tools import ToolRefused
 from nanoclaw.runner.tools_self import self_tools
 
@@ -69,3 +73,12 @@ async def test_what_would_be_lost_silently_is_refused(name: str, arguments: dict
     with pytest.raises(ToolRefused, match=words):
         await call(desk, name, **arguments)
     assert desk.asked == []
+
+
+def test_servers_that_did_not_start_are_named_once() -> None:
+    servers = [("good", "connected"), ("dies", "failed"), ("hangs", "pending")]
+    named = [{"name": name, "status": status} for name, status in servers]
+    line = {"type": "system", "subtype": "init", "session_id": "s", "mcp_servers": named}
+    stream = ClaudeStream()
+    assert stream.read(json.dumps(line).encode()) == (Init("s"), Missing(("dies", "hangs")))
+    assert stream.read(json.dumps(line).encode()) == (Activity(),)

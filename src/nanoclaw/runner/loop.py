@@ -17,7 +17,15 @@ from enum import StrEnum
 from nanoclaw.contract.message import ChatOut, OutKind, message_uuid, to_json
 from nanoclaw.runner.answer import Answer, parse_answer
 from nanoclaw.runner.mailbox import FAILED, FINISHED, TAKEN, Ack, Destination, Draft, Inbound, Outbound, Row, RunRow
-from nanoclaw.runner.prompt import build_prompt, command_of, find_timezone, nudge, origin_of, unknown_destinations
+from nanoclaw.runner.prompt import (
+    agent_of,
+    build_prompt,
+    command_of,
+    find_timezone,
+    nudge,
+    origin_of,
+    unknown_destinations,
+)
 from nanoclaw.runner.providers.base import (
     Aborted,
     Activity,
@@ -26,6 +34,7 @@ from nanoclaw.runner.providers.base import (
     Exited,
     Failure,
     Init,
+    Missing,
     Provider,
     Result,
     ToolClosed,
@@ -38,6 +47,7 @@ BUSY_TRIES = 30  # polls in a row that may fail to read inbound.db
 INTERRUPT_SECONDS = 5.0  # between interrupt and kill
 STOP_SECONDS = 3.0  # what a graceful stop leaves a turn to end by itself
 
+WITHOUT = "MCP servers that did not start: {names}. The work goes on without their tools."
 EXIT_DONE = 0
 EXIT_FAILED = 3
 
@@ -195,6 +205,9 @@ class Loop:
                 self._write(state=(("continuation", continuation),))
             case Began(uuids):
                 self._turn.started += uuids
+            case Missing(servers):
+                self._ports.log(f"runner.mcp_server_failed names={','.join(servers)}")
+                self._tell(WITHOUT.format(names=", ".join(servers)))
             case ToolOpened(id, name):
                 self._turn.tools[id] = OpenTool(name, self._ports.now())
                 self._write(state=(("tool", name),))
@@ -211,6 +224,12 @@ class Loop:
                 self._on_exit(reason)
             case Activity() | Signal():
                 pass
+
+    def _tell(self, words: str) -> None:
+        """Say something of the harness's own in the middle of a turn."""
+        row = self.current_row()
+        if row is not None and not agent_of(row):  # another agent would take it for its answer
+            self._write([self._draft(ChatOut(words, notice=True), row.seq)])
 
     def _on_result(self, text: str, covers: tuple[str, ...]) -> None:
         known = self.places()

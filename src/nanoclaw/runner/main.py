@@ -112,7 +112,7 @@ def build_provider(started: Started, run: RunRow) -> Provider:
     if started.agent is not None and started.tools_socket is not None:
         port = started.tools_socket.getsockname()[1]
         respawn = partial(spawn_agent, run.settings, started.environment, port, None)
-        return ClaudeProvider(started.agent, known_session(run.settings.continuation) is not None, respawn, log)
+        return ClaudeProvider(started.agent, known_session(run.settings.continuation) is not None, respawn)
     if run.settings.provider == "echo":
         return EchoProvider(run.settings.continuation)
     log(f"runner.refused unknown provider {run.settings.provider!r}; known: claude, echo")

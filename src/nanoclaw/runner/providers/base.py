@@ -31,6 +31,13 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """MCP servers that did not start, by name; the agent works without their tools."""
+
+    servers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ToolOpened:
     """A tool call began."""
 
@@ -80,7 +87,7 @@ class Exited:
     reason: str
 
 
-Event = Init | Activity | Began | ToolOpened | ToolClosed | Result | Aborted | Failure | Exited
+Event = Init | Activity | Began | Missing | ToolOpened | ToolClosed | Result | Aborted | Failure | Exited
 
 
 class Provider(Protocol):

@@ -52,12 +52,11 @@ class ClaudeProvider:
     covers = True
     commands = frozenset({"/compact", "/context", "/cost"})  # of the original's, those this CLI knows in -p mode (run)
 
-    def __init__(self, agent: Agent, resumed: bool, respawn: Callable[[], Agent], log: Callable[[str], None]) -> None:
+    def __init__(self, agent: Agent, resumed: bool, respawn: Callable[[], Agent]) -> None:
         self._agent = agent
         self._resumed = resumed
         self._respawn = respawn  # starts the CLI with a new conversation
-        self._log = log
-        self._stream = ClaudeStream(log=log)
+        self._stream = ClaudeStream()
         self._lines: asyncio.Queue[bytes | None] = asyncio.Queue()
         self._stdin: asyncio.WriteTransport | None = None
         self._stdout: asyncio.BaseTransport | None = None
@@ -119,7 +118,7 @@ class ClaudeProvider:
         await self._end(1.0)
         pushes, self._unconfirmed = self._unconfirmed, []
         self._agent = self._respawn()
-        self._stream = ClaudeStream(log=self._log)
+        self._stream = ClaudeStream()
         await self.start()
         for index, (prompt, uuid) in enumerate(pushes):
             self.push(new_conversation() + prompt if index == 0 else prompt, uuid)

@@ -1,4 +1,4 @@
-"""Reads the CLI's stream-json lines and says what they mean. No I/O of its own.
+"""Reads the CLI's stream-json lines and says what they mean. No I/O.
 
 Facts (CLI 2.1.329, run): a `result` names the pushes it answers in `user_message_uuids`; a push during a tool call
 folds into the running turn, pushes during text wait and are answered together by the next; an interrupted turn ends
@@ -8,7 +8,6 @@ init, then exit 1; `api_retry` comes before each of the CLI's own retries, also 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nanoclaw.runner.fields import Fields, parse_object
@@ -18,6 +17,7 @@ from nanoclaw.runner.providers.base import (
     Began,
     Event,
     Init,
+    Missing,
     Result,
     ToolClosed,
     ToolOpened,
@@ -52,7 +52,6 @@ class ClaudeStream:
     message_id: str = ""  # of the last message, and what its text blocks say
     said: tuple[str, ...] = ()
     without: tuple[str, ...] = ()  # MCP servers that did not start
-    log: Callable[[str], None] = lambda _: None
 
     def read(self, line: bytes) -> tuple[Reading, ...]:
         """Say what one line means; a line that is no JSON object is a sign of life and nothing more."""
@@ -78,12 +77,12 @@ class ClaudeStream:
 
     def _system(self, fields: Fields) -> tuple[Reading, ...]:
         if fields.text("subtype") == "init":
-            self._note_servers(fields)
             self.seen_init = True
+            missing = self._find_missing(fields)
             if fields.text("session_id") == self.continuation:
-                return (Activity(),)
+                return missing or (Activity(),)
             self.continuation = fields.text("session_id")
-            return (Init(self.continuation),)
+            return (Init(self.continuation), *missing)
         if fields.text("subtype") == "api_retry":
             status, attempt = fields.number("error_status"), fields.number("attempt") or 0
             if status in HOPELESS and attempt >= 2 and self.refused_with is None:
@@ -91,13 +90,12 @@ class ClaudeStream:
                 return (Hopeless(),)
         return (Activity(),)
 
-    def _note_servers(self, fields: Fields) -> None:
-        """Write each MCP server that did not start into the operator's log, once; the turn goes on without it."""
-        for server in fields.children("mcp_servers"):
-            name, status = server.text("name"), server.text("status")
-            if status != "connected" and name not in self.without:
-                self.without = (*self.without, name)
-                self.log(f"runner.mcp_server_failed name={name} status={status}")
+    def _find_missing(self, fields: Fields) -> tuple[Reading, ...]:
+        """Name the MCP servers that did not start, each once; the turn goes on without them (run)."""
+        servers = [server for server in fields.children("mcp_servers") if server.text("status") != "connected"]
+        names = tuple(name for server in servers if (name := server.text("name")) not in self.without)
+        self.without = (*self.without, *names)
+        return (Missing(names),) if names else ()
 
     def _result(self, fields: Fields) -> tuple[Reading, ...]:
         covers = fields.texts("user_message_uuids")
