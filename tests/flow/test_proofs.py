@@ -173,6 +173,23 @@ async def test_a_limit_that_nothing_keeps_starts_no_box(tmp_path: Path) -> None:
         await chat.hears("you said: hi")
 
 
+async def test_a_set_up_that_comes_back_after_many_others_is_known_or_tried_again(tmp_path: Path) -> None:
+    trials = ScriptedTrials()
+    async with open_world(home_with(tmp_path, trials)) as world:
+        chat = await world.chat()
+        heard: list[str] = []
+        for number, memory in enumerate((4096, *range(1024, 1024 + KEPT), 4096, 4096)):
+            await limit(world, BoxLimits(memory_mb=memory))
+            await world.quiet()
+            await chat.says(str(number))
+            heard.append(f"you said: {number}")
+            await chat.hears(*heard)
+            await world.quiet()
+            ((proof,),) = await world.rows("SELECT proof_id FROM sessions")
+            assert (proof,) in await world.rows("SELECT id FROM sandbox_proofs")
+        assert trials.tried.count("wall") == KEPT + 2
+
+
 async def test_only_the_newest_proofs_of_a_group_are_kept_and_a_failure_is_no_pass(tmp_path: Path) -> None:
     async with open_world(tmp_path) as world:
         ((group,),) = await world.rows("SELECT id FROM agent_groups")

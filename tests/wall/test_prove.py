@@ -6,6 +6,7 @@ A hole is made by changing what the runtime is given or its bubblewrap command, 
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -149,7 +150,27 @@ async def test_the_hosts_processes_are_found(wall: Wall) -> None:
         return without(replace(plan, options=tuple(options)), "--die-with-parent")
 
     found = await failures(wall, change_plan=share)
-    assert "own-namespaces" in found
+    assert found >= {"own-namespaces", "visible-processes"}
+
+
+async def test_a_socket_of_the_host_is_found(wall: Wall) -> None:
+    path = wall.root / "ncl.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen()
+
+        def bind(spec: SandboxSpec) -> SandboxSpec:
+            return replace(spec, mounts=(*spec.mounts, Mount(path, str(path))))
+
+        assert await failures(wall, change_spec=bind) >= {"host-sockets", "mounts"}
+
+
+async def test_a_variable_that_shells_set_themselves_is_no_leak(wall: Wall) -> None:
+    def keep(plan: LaunchPlan) -> LaunchPlan:
+        return replace(plan, options=(*plan.options, "--setenv", "LC_CTYPE", "C"))
+
+    assert await failures(wall, change_plan=keep) == set()
 
 
 async def test_what_the_host_did_not_give_is_found_in_the_environment(wall: Wall) -> None:

@@ -127,6 +127,8 @@ class Prover:
 
     async def _keep(self, asked: Asked, of: ProofOf, proof: Proof) -> str:
         kept = await self._means.store.write(lambda connection: self._write(connection, asked, of, proof))
+        for other in [other for other in self._passed if other.group == of.group]:
+            del self._passed[other]  # the store keeps a few of a group: it may have let go of this one
         log, failed = self._means.log, ", ".join(result.name for result in proof.failed)
         what = "limits" if of.group is None else "wall"
         if not proof.passed:

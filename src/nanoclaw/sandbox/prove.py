@@ -321,7 +321,7 @@ def _result(name: str, answer: _Answer | None) -> Result:
 
 
 def _question(runtime: Runtime, spec: SandboxSpec, grounds: Grounds, bait: _Bait) -> dict[str, object]:
-    targets = [mount.target for mount in spec.mounts]
+    targets = [*(mount.target for mount in spec.mounts), *spec.files]
     inside = {str(Path(target)) for target in targets} | {str(up) for target in targets for up in Path(target).parents}
     return {
         "planted": bait.name,

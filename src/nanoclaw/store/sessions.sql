@@ -47,7 +47,8 @@ WHERE id = :id AND run_state = 'over' RETURNING fence, last_seq;
 
 -- name: set_running!
 -- starting -> running
-UPDATE sessions SET run_state = 'running', run_changed_at = :now, proof_id = coalesce(:proof, proof_id)
+UPDATE sessions SET run_state = 'running', run_changed_at = :now, 
+  proof_id = coalesce((SELECT p.id FROM sandbox_proofs p WHERE p.id = :proof), proof_id)
 WHERE id = :id AND fence = :fence AND run_state = 'starting';
 
 -- name: set_proof!

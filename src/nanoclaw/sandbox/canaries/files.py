@@ -9,7 +9,9 @@ from nanoclaw.sandbox.canaries.probe import Question, Reached, mount_points
 
 MOST_ENTRIES = 1500  # of each mount that is searched for the planted file
 GATE = "/session/gate"  # where gVisor hands listeners out (runner/forward.py)
-SYSTEM_MOUNTS = ("/proc", "/sys", "/dev", "/usr", "/etc", "/bin", "/sbin", "/lib", "/tmp", "/var/tmp", "/run")  # noqa: S108 - in the box
+SYSTEM_TREES = ("/proc", "/sys", "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM_FOLDERS = ("/dev", "/etc")  # single devices and files are mounted in them
+SCRATCH = ("/", "/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108 - in the box
 
 
 def _try_paths(paths: list[str]) -> str:
@@ -63,11 +65,13 @@ def _walk(top: str) -> Iterator[str]:
 
 def mounts(question: Question) -> str:
     """Nothing is mounted but what the host said."""
-    known = {"/", GATE, *question["targets"]}
+    known = {GATE, *SCRATCH, *SYSTEM_TREES, *SYSTEM_FOLDERS, *question["targets"]}
     for point in mount_points():
-        if point not in known and not any(point == own or point.startswith(own + "/") for own in SYSTEM_MOUNTS):
-            if any(target.startswith(point + "/") for target in known):
-                continue  # a folder that a runtime made for one of them
+        is_system = os.path.dirname(point) in SYSTEM_FOLDERS or point.startswith(
+            tuple(f"{top}/" for top in SYSTEM_TREES)
+        )
+        is_above = any(target.startswith(point + "/") for target in question["targets"])  # a runtime makes such folders
+        if point not in known and not is_system and not is_above:
             raise Reached(f"{point} is mounted")
     return f"{len(known)} expected"
 
