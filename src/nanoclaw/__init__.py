@@ -294,6 +294,7 @@ for operators
   admin/resources/groups.py           `ncl groups`: made, renamed, put away, brought back, erased, started anew
   admin/resources/group_folders.py    `ncl groups config add-mount|remove-mount`: folders of the machine for sandboxes
   admin/resources/group_runtime.py    `ncl groups config update --runtime --require`: what builds sandboxes
+  admin/resources/group_sandbox.py    `ncl groups sandbox`: everything that the next box of an assistant would get
   admin/resources/group_config.py     `ncl groups config`: how an assistant is set up
   admin/resources/group_skills.py     The skills of its sandboxes: listed, given, taken
   admin/resources/group_servers.py    The MCP servers of its sandboxes: listed, added, removed

@@ -290,12 +290,14 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     # the data path
     live, seats, teller = LiveRuns(), make_seats(means), Teller(means)
     started_at = means.clock.now_ms()
+    starter = Starter(means, parts)
     hands = Hands(
         asked.groups,
         by_operator(asked.approvals),
         asked.pairing.create,
         (terminal.name, operator.handle),
         Machine(parts.folders.folders, config.box_uid, runtimes),
+        starter.preview,
         lambda: HostFacts(os.getpid(), started_at, model_state(rehearsal, gateway), len(live), seats.places()),
         supervisor.request_stop,
     )
@@ -303,7 +305,6 @@ async def build(means: Means, supervisor: Supervisor, operator: Operator) -> Hos
     boxed_ncl = join_ncl(asked.requests, tables, desk, config.timezone)
     requests = Requests(tables, {**asked.handlers(), ACTION: boxed_ncl})
     collect = Collect(tables, requests, means.clock.now_ms)
-    starter = Starter(means, parts)
     deliver = Deliver(
         store,
         tables,

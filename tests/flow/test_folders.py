@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from nanoclaw.admin.call import OPERATOR, check_request
+from nanoclaw.admin.request import Request
 from nanoclaw.domain.group import ExtraMount
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.store.defaults import FOLDER
@@ -100,3 +102,19 @@ async def test_no_start_leaves_a_descriptor_open_whether_its_folders_went_in_or_
         ]
         assert not [path for path in held if path.startswith(str(disk_path / "srv"))]
         assert "I work without the folder all: it is not there." in " ".join(chat.heard)
+
+
+async def test_what_the_next_box_would_get_is_shown_and_is_what_it_gets(disk_path: Path) -> None:
+    docs = disk_path / "srv" / "docs"
+    async with open_house(disk_path, ExtraMount(str(docs)), ExtraMount("/nowhere")) as (world, chat):
+        allow(disk_path)
+        call = check_request(Request("groups", "sandbox", FOLDER), OPERATOR, 0)
+        shown = await world.store.read(lambda connection: world.desk.run(connection, call, Aftermath()))
+        rows = [row[:2] for row in shown.rows]
+        assert ("mount", "/extra/docs", str(docs), "read-only") in shown.rows
+        assert any(row[:2] == ("left out", "/nowhere") for row in shown.rows)
+        assert await ask(world, chat, "one") == [("/extra/docs", False)]
+        spec = world.boxes[-1].spec
+        assert [name for what, name in rows if what == "mount"] == [mount.target for mount in spec.mounts]
+        assert {name for what, name in rows if what == "environment"} == set(spec.env)
+        assert ("limit", "memory_bytes", str(spec.limits.memory_bytes), "") in shown.rows

@@ -179,6 +179,7 @@ class World:
             self.asked.pairing.create,
             ("terminal", "uid:0"),
             Machine(parts.folders.folders, config.box_uid, parts.runtimes),
+            starter.preview,
             lambda: HostFacts(1, 0, "rehearsal", len(self.live), self.seats.places()),
             lambda: None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sqlite3
 from collections.abc import Coroutine
 from io import StringIO
 from pathlib import Path
@@ -18,14 +19,17 @@ from nanoclaw.admin.words import parse_words
 from nanoclaw.boxes import make_folders, make_runtimes
 from nanoclaw.config import Config, Paths, Settings
 from nanoclaw.domain.people import UserId
+from nanoclaw.errors import Refused
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.asking import build_asked
 from nanoclaw.flow.means import Means
+from nanoclaw.flow.start import Preview
 from nanoclaw.ids import UlidSource
 from nanoclaw.log import open_log
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.store.db import open_connection
 from nanoclaw.store.defaults import Operator, make_defaults
+from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import build_tables
 from nanoclaw.supervise import ThreadBlocking
@@ -59,6 +63,7 @@ class Office:
             decide=by_operator(asked.approvals),
             pairing=asked.pairing.create,
             operator=("terminal", OPERATOR_HANDLE),
+            preview=no_preview,
             machine=Machine(make_folders(config), config.box_uid, make_runtimes(config, python)),
             facts=lambda: HostFacts(pid=42, started_at=1_000, model="rehearsal", boxes=1),
             request_stop=lambda: self.stopped.append("stop"),
@@ -114,6 +119,11 @@ class Office:
             (session, group, thread),
         )
         return session
+
+
+def no_preview(connection: sqlite3.Connection, group: AgentGroup) -> Preview:
+    """There are no boxes in an office."""
+    raise Refused(f"{group.name} has no sandbox here.")
 
 
 def _spawn(work: Coroutine[Any, Any, None], name: str) -> None:

@@ -39,6 +39,7 @@ from nanoclaw.store.inbound import NewInbound
 from nanoclaw.store.migrate import open_store
 from nanoclaw.store.tables import Tables, build_tables
 from nanoclaw.supervise import ThreadBlocking
+from tests.unit.office import no_preview
 
 T = TypeVar("T")
 
@@ -101,8 +102,8 @@ async def serve(paths: Paths, host_uid: int = 0, stopped: Callable[[], None] = l
         asked = build_asked(means)
         decide = by_operator(asked.approvals)
         machine = Machine(make_folders(config), config.box_uid, make_runtimes(config, find_interpreter()))
-        who = ("terminal", "uid:0")
-        hands = Hands(asked.groups, decide, asked.pairing.create, who, machine, lambda: facts, stopped)
+        asks = (asked.groups, decide, asked.pairing.create, ("terminal", "uid:0"))
+        hands = Hands(*asks, machine, no_preview, lambda: facts, stopped)
         back = Back(store, tables, SystemClock(), lambda after: None)
         desk = Desk(tables, str(paths.home), hands)
         server = AdminServer(paths.admin_socket, desk, back, host_uid, log, spawn)

@@ -17,6 +17,7 @@ from nanoclaw.admin.resources.group_config import GroupConfigResource
 from nanoclaw.admin.resources.group_folders import GroupFoldersResource
 from nanoclaw.admin.resources.group_packages import GroupPackagesResource
 from nanoclaw.admin.resources.group_runtime import Read, RuntimeTrial
+from nanoclaw.admin.resources.group_sandbox import GroupSandboxResource, Look
 from nanoclaw.admin.resources.group_servers import GroupServers
 from nanoclaw.admin.resources.group_skills import GroupSkills
 from nanoclaw.admin.resources.groups import GroupsResource
@@ -45,6 +46,7 @@ class Hands:
     pairing: Pairing
     operator: tuple[str, str]
     machine: Machine
+    preview: Look
     facts: Callable[[], HostFacts]
     request_stop: Callable[[], None]
 
@@ -65,6 +67,7 @@ class Desk:
             **servers.reads(),
             **MessagesResource(tables).actions(),
             **AuditResource(tables).actions(),
+            **GroupSandboxResource(parts, hands.preview if hands else None).actions(),
             **HostResource(tables, home, hands.facts if hands else None).actions(),
         }
         for name in ("sessions list", "sessions get"):

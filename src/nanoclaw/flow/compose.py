@@ -165,14 +165,7 @@ def prepare_places(
     servers: Mapping[str, McpServer] | None = None,
 ) -> Places:
     """Make what a box needs and the host composes; blocks a few milliseconds. Raises OSError."""
-    uid = config.box_uid(group.number)
-    paths = config.paths
-    places = Places(
-        workspace=paths.workspace(group.folder),
-        home=paths.session(group.id, session) / "home",
-        compose=paths.compose(group.folder),
-        session=paths.session(group.id, session),
-    )
+    uid, places = config.box_uid(group.number), find_places(config, group, session)
     prepare_workspace(places.workspace, uid)
     places.session.parent.mkdir(mode=0o700, exist_ok=True)
     places.session.mkdir(mode=0o700, exist_ok=True)
@@ -182,6 +175,17 @@ def prepare_places(
     _write_composed(places.compose / "CLAUDE.md", decide_instructions(group, destinations, folders, servers))
     _write_composed(places.compose / "managed-settings.json", decide_agent_settings())
     return places
+
+
+def find_places(config: Config, group: AgentGroup, session: str) -> Places:
+    """Return where a run's folders are, whether they are there or not."""
+    paths = config.paths
+    return Places(
+        workspace=paths.workspace(group.folder),
+        home=paths.session(group.id, session) / "home",
+        compose=paths.compose(group.folder),
+        session=paths.session(group.id, session),
+    )
 
 
 def mark_boot(run_directory: Path) -> None:

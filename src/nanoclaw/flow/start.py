@@ -23,7 +23,7 @@ from nanoclaw.domain.session import RunState, SessionId
 from nanoclaw.domain.turn import is_backing_off
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.claim import Claimed, claim
-from nanoclaw.flow.compose import Places, mark_boot, open_known_workspaces, open_workspace, prepare_places
+from nanoclaw.flow.compose import Places, find_places, mark_boot, open_known_workspaces, open_workspace, prepare_places
 from nanoclaw.flow.files import place_files
 from nanoclaw.flow.folders import GroupFolders
 from nanoclaw.flow.groups import end_waiting
@@ -34,6 +34,7 @@ from nanoclaw.flow.proof import Asked, Prover
 from nanoclaw.flow.seats import Wanted, decide_seats_of
 from nanoclaw.flow.skills import SkillShelf
 from nanoclaw.gateway.client import GatewayClient, Grant
+from nanoclaw.sandbox.folders import LeftOut
 from nanoclaw.sandbox.inbound import DestinationRow, RunRow
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.mailbox import Mailbox, create_mailbox
@@ -41,7 +42,7 @@ from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.packages_image import give_packages
 from nanoclaw.sandbox.runtimes.base import Box, BoxLabel, Capability, Hold, Runtime
 from nanoclaw.sandbox.runtimes.registry import Runtimes
-from nanoclaw.sandbox.spec import BoxInputs, Mount, build_spec
+from nanoclaw.sandbox.spec import BoxInputs, Mount, SandboxSpec, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from nanoclaw.store.chats import Destination
 from nanoclaw.store.groups import AgentGroup
@@ -86,6 +87,15 @@ def decide_memory_watch(capabilities: Sequence[Capability]) -> bool:
     return any(line.name == "memory" and line.hold is Hold.WATCHED for line in capabilities)
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the next box of a group would get."""
+
+    runtime: str
+    spec: SandboxSpec
+    left_out: tuple[LeftOut, ...]
+
+
 class Starter:
     """Starts runs."""
 
@@ -115,8 +125,7 @@ class Starter:
             mailbox, places = await means.blocking(self._prepare, plan, given.mounts)
             means.reached("wake.projected")
             inputs = self._box_inputs((plan.group, limits), mailbox, places, recover=False)
-            inputs = give_packages(inputs, runtime.name, means.config.paths.packages(plan.group.id), plan.config)
-            spec = build_spec(replace(inputs, extra=(*inputs.extra, *given.mounts)))
+            spec = self._spec(inputs, runtime.name, (plan.group, plan.config), given.mounts)
             asked = Asked(plan.group, plan.session.id)
             proof = await parts.prover.prove(asked, runtime, spec) if parts.prover else None
             box = await runtime.start(spec, BoxLabel(plan.session.id, plan.fence, means.config.install))
@@ -157,6 +166,25 @@ class Starter:
         self._parts.watchdog.watch(box, counted, limits.disk_bytes, lenient=True, image=image)
         if decide_memory_watch(runtime.capabilities()):
             self._parts.memory_watch.watch(box, limits.memory_bytes)
+
+    def preview(self, connection: sqlite3.Connection, group: AgentGroup) -> Preview:
+        """Return what a group's next box would get. Makes nothing; blocks as the disks of its folders do."""
+        config, parts = self._means.tables.groups.config(connection, group.id), self._parts
+        limits, paths = decide_limits(parts.limits, config.limits), self._means.config.paths
+        mailbox = Mailbox(paths.run_directory(group.id, "SESSION", 0))
+        places = find_places(self._means.config, group, "SESSION")
+        with closing(parts.folders.of(config)) as given:
+            given.open()
+            inputs = self._box_inputs((group, limits), mailbox, places, recover=False)
+            name = parts.runtimes.name_for(config)
+            return Preview(name, self._spec(inputs, name, (group, config), given.mounts), given.left_out)
+
+    def _spec(
+        self, inputs: BoxInputs, runtime: str, whose: tuple[AgentGroup, GroupConfig], folders: tuple[Mount, ...]
+    ) -> SandboxSpec:
+        group, config = whose
+        inputs = give_packages(inputs, runtime, self._means.config.paths.packages(group.id), config)
+        return build_spec(replace(inputs, extra=(*inputs.extra, *folders)))
 
     def forget(self, box: Box) -> None:
         """A box is gone: it is watched no more."""

@@ -23,13 +23,14 @@ READ, WRITE = 0o5, 0o7  # a folder is read with its x
 def explain_rights(pin: Pin, uid: int, *, write: bool) -> str:
     """Return what keeps `uid` from reading (and writing) a folder, with the command that mends it; '' when nothing."""
     needed = WRITE if write else READ
-    if _rights_of(pin, uid) & needed == needed:
+    held = _rights_of(pin, uid)
+    if held & needed == needed:
         return ""
     path, rights = shlex.quote(str(pin.real)), "rwX" if write else "rX"
     grants = f"u:{uid}:{rights},d:u:{uid}:{rights}"
     if write:  # what a box makes there belongs to it: the owner can still change it
         grants += f",d:u:{os.fstat(pin.descriptor).st_uid}:rwX"
-    verb = "read or write" if write else "read"
+    verb = "read" if not write else "write" if held & READ == READ else "read or write"
     return f"Its sandboxes run as uid {uid}, which may not {verb} it. This lets them: setfacl -R -m {grants} {path}"
 
 

@@ -83,6 +83,12 @@ GROUPS = Noun(
             Value("id", "The assistant; in a sandbox, without one: the own session.", refers="groups"),
             (Value("message", "A note for the agent, which begins a turn.", Kind.PROSE),),
         ),
+        Verb(
+            "sandbox",
+            "Show all that its next sandbox would get: mounts, environment, limits, runtime, image, ports.",
+            Access.PROCESS,
+            GROUP,
+        ),
         Verb("config get", "Show how it is set up.", target=GROUP, single=True),
         Verb(
             "config update",
