@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -151,12 +152,7 @@ async def test_an_engine_that_is_out_of_disk_says_so_and_works_again_when_there_
     bench = make_bench(tmp_path, full, "")
     await (await start(bench, Part.WAITS)).stop(5)
     filler = full.folder / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(MIB))
-        except OSError:
-            pass
+    await asyncio.to_thread(fill, filler)
     with pytest.raises(EngineError, match="no space left on device") as caught:
         await bench.start(Part.WAITS, bench.label())
     assert "docker system df" in caught.value.mend
@@ -164,6 +160,13 @@ async def test_an_engine_that_is_out_of_disk_says_so_and_works_again_when_there_
     await (await start(bench, Part.WAITS)).stop(5)
     assert not bench.left()
     await bench.clear_away()
+
+
+def fill(path: Path) -> None:
+    """Write until there is no room."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(MIB))
 
 
 def make_bench_runtime(bench: DockerBench) -> DockerRuntime:
