@@ -150,7 +150,7 @@ the wall
   sandbox/runtimes/seccomp.py         The system calls a box may not make, as a BPF program
 
 inside a box that is tried
-  sandbox/canaries/__main__.py        Each canary tries one way out and says whether it got through
+  sandbox/canaries/run.py             Each canary tries one way out and says whether it got through
   sandbox/canaries/probe.py           What a canary is made of: its question, its answer, calls of the kernel
   sandbox/canaries/files.py           The host's files, other assistants', what is mounted and how
   sandbox/canaries/network.py         Networks, names, sockets of the host

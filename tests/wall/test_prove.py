@@ -17,7 +17,7 @@ import pytest
 from nanoclaw.clock import SystemClock
 from nanoclaw.log import open_log
 from nanoclaw.sandbox import prove as proving
-from nanoclaw.sandbox.canaries import __main__ as canaries
+from nanoclaw.sandbox.canaries import run as canaries
 from nanoclaw.sandbox.canaries.limits import LIMITS
 from nanoclaw.sandbox.memory_watch import MemoryWatch
 from nanoclaw.sandbox.plan import LaunchPlan

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from collections.abc import Callable
 from typing import TypedDict
 
@@ -51,7 +50,7 @@ class Reached(Exception):
 
 def call(name: str, *arguments: int | bytes | None) -> int:
     """Make a system call; return 0 or its errno."""
-    number = CALLS[name][0 if platform.machine() == "x86_64" else 1]
+    number = CALLS[name][0 if os.uname().machine == "x86_64" else 1]
     libc = ctypes.CDLL(None, use_errno=True)
     wide = [ctypes.c_long(value) if isinstance(value, int) else ctypes.c_char_p(value) for value in arguments]
     return 0 if libc.syscall(ctypes.c_long(number), *wide) >= 0 else ctypes.get_errno()

@@ -1,7 +1,7 @@
 """Canaries: run inside a box, each tries one way out and says whether it got through. Judged by prove.py.
 
-Started alone by the box's Python with the path of a QUESTION, a JSON file of the host: what to look for. Answer: a
-line of JSON on stderr for each, `{"name": ..., "held": ..., "detail": ...}`.
+`main` is called by the box's Python alone (`-I -S`) with the path of a QUESTION, a JSON file of the host: what to look
+for. Answer: a line of JSON on stderr for each, `{"name": ..., "held": ..., "detail": ...}`.
 A canary that raises what it does not expect has failed: a check that broke has shown nothing.
 Never: changes what it finds open (what it makes, it removes); waits for a network; imports what is not of Python.
 """
@@ -70,7 +70,3 @@ def report(name: str, held: bool, detail: str) -> None:
     """Tell the host, at once: a limit may end this process."""
     sys.stderr.write(json.dumps({"name": name, "held": held, "detail": detail[:MOST_DETAIL]}) + "\n")
     sys.stderr.flush()
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
