@@ -9,12 +9,14 @@ tests/house/test_docs.py fails while a page is out of date.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,6 +24,7 @@ HERE = Path(__file__).parent
 PACKAGE = HERE.parents[1] / "src" / "nanoclaw"
 MADE = "<!-- made by docs/reference/generate.py from the source; do not edit -->"
 
+WrittenWall = dict[str, dict[str, Any]]
 LEVELS = ("debug", "info", "warning", "error")
 LINE = re.compile(r"([a-z][a-z_]*\.[a-z][a-z_]*)(?: |$)")
 FIELD = re.compile(r" ([a-z_]+)=")
@@ -182,11 +185,74 @@ def helps(name: str, command: click.Command, parent: click.Context | None) -> It
                 yield from helps(verb, below, context)
 
 
+# --- the wall -------------------------------------------------------------------------------------------------------
+
+WALL_HEAD = """
+What was seen when every probe of `tests/wall/probes` was run, unchanged, over each wall that this project builds. From
+`wall.json`, which `NANOCLAW_WALL_WRITE=1 ./nanoclaw.sh test --ci tests/wall/test_wall.py` writes; the ci tests fail if
+a verdict is worse than the one here.
+
+- **held**: the attempt failed.
+- **contained**: it did not fail, and reached nothing beyond the box. Three kinds, each said below: gVisor gave away
+  something of *its own* kernel, which lives and dies with the box; the box was ended as a whole (its conversation goes
+  on in a new one); or it is how the runtime is built, and another wall stands behind.
+- **broken**: it worked, and nothing else of the wall stops it. Choose another runtime where that matters to you.
+- **can fail**: over a wall that is weak on purpose (`tests/wall/weak.py`: none at all, no filter, capabilities kept,
+  namespaces shared, host's files shown, no limits) the probe said broken; so its `held` means something. Without a
+  mark it could not be made to fail on the machine of the last run, most often because its kernel lacks the thing.
+"""
+WALL_NOTES = """
+## What this means for you
+
+- **bubblewrap and docker runc share the host's kernel.** A fault of the kernel is a way out of them; the filter keeps
+  most of its rarely used calls away. Where that is not enough: `docker:runsc`, and `require: separate-kernel`.
+- **docker makes no user namespace**: a box's user is the same number outside. It is nobody's there and has no rights.
+- **gVisor answers many calls itself**: namespaces, io_uring, ptrace, keys and its log succeed in it, and are its own;
+  it keeps no filter inside. Over its limit of processes or memory the whole box ends, where others end one process:
+  the agent starts again in a new box. Its own threads and memory count too: below about 256 MB and 512 processes it
+  does not start.
+- **The workspace has no size of its own** where the table says contained: a watchdog of the host counts it every few
+  seconds and ends a box that is over it. Until then it may take more.
+- **A normal user without a cgroup of its own** has no kernel limit on memory: see `docs/guides/sandboxes.md`.
+"""
+
+
+def wall_page() -> str:
+    """Every probe over every wall, from the written verdicts."""
+    told = json.loads((HERE / "wall.json").read_text(encoding="utf-8"))
+    walls, weak = told["walls"], told["weak"]["weak"]
+    lines = ["# The wall", MADE, WALL_HEAD.rstrip(), "", *wall_counts(told), WALL_NOTES.rstrip(), ""]
+    lines += ["## What did not simply hold", "", "| probe | wall | verdict | what was seen |", "|---|---|---|---|"]
+    for name in told["probes"]:
+        rows = ((wall, *walls[wall].get(name, ("", ""))) for wall in walls)
+        lines += [f"| {name} | {wall} | {verdict} | {seen} |" for wall, verdict, seen in rows if verdict != "held"]
+    for family in dict.fromkeys(each[0] for each in told["probes"].values()):
+        lines += ["", f"## {family[0].upper()}{family[1:]}", ""]
+        lines += [f"| probe | tries to | {' | '.join(walls)} | can fail |", "|---|---|" + "---|" * (len(walls) + 1)]
+        for name, (of, tries, _) in told["probes"].items():
+            if of == family:
+                verdicts = " | ".join(walls[wall].get(name, ("not run", ""))[0] for wall in walls)
+                mark = "yes" if weak.get(name, ("",))[0] == "broken" else ""
+                lines.append(f"| {name} | {tries} | {verdicts} | {mark} |")
+    return "\n".join([*lines, ""])
+
+
+def wall_counts(told: WrittenWall) -> Iterator[str]:
+    """Yield the table of how many probes said what."""
+    yield from ("| wall | held | contained | broken |", "|---|---|---|---|")
+    for wall, verdicts in told["walls"].items():
+        said = [verdict for verdict, _ in verdicts.values()]
+        yield f"| {wall} | {said.count('held')} | {said.count('contained')} | {said.count('broken')} |"
+    can_fail = sum(verdict == "broken" for verdict, _ in told["weak"]["weak"].values())
+    yield from ("", f"{len(told['probes'])} probes, of which {can_fail} are shown to be able to fail.")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "events.md": events_page,
     "tables.md": tables_page,
     "commands.md": commands_page,
+    "wall.md": wall_page,
 }
 
 

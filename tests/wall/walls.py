@@ -13,27 +13,35 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from nanoclaw.clock import SystemClock
+from nanoclaw.domain.group import Kernel
 from nanoclaw.log import open_log
-from nanoclaw.sandbox.interpreter import Interpreter, find_interpreter
-from nanoclaw.sandbox.runtimes.base import Box, BoxExit, BoxLabel, Runtime
+from nanoclaw.sandbox.inbound import RunRow
+from nanoclaw.sandbox.interpreter import find_interpreter
+from nanoclaw.sandbox.mailbox import create_mailbox
+from nanoclaw.sandbox.memory_watch import MemoryWatch
+from nanoclaw.sandbox.runtimes.base import Box, BoxExit, BoxLabel, BoxUsage, Hold, Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
-from nanoclaw.sandbox.spec import MIB, Limits, Mount, SandboxSpec, build_spec
+from nanoclaw.sandbox.spec import MIB, BoxInputs, Limits, Mount, SandboxSpec, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from tests.wall.conftest import BOX_UID, make_inputs
 from tests.wall.plants import Plants
-from tests.wall.probes.frame import BROKEN, CONTAINED, Facts, Seen
-from tests.wall.probes.run import RESOURCES, every_probe
+from tests.wall.probes.frame import BROKEN, CONTAINED, HELD, Facts, Seen
+from tests.wall.probes.run import RESOURCES, STARTED, every_probe
 
 IN_BOX = "/opt/probes"
-BOX_SECONDS = 120.0
+OWN_KERNEL, PROCESSORS = "kernel of its own", "processors"
+BOX_SECONDS = 60.0
+LOOK_SECONDS = 0.4
 SMALL = Limits(
     memory_bytes=64 * MIB,
     processes=32,
@@ -43,6 +51,8 @@ SMALL = Limits(
     cpu_cores=0.5,
     disk_bytes=24 * MIB,
 )
+# gVisor's own threads and memory count against the box's cgroup: with less than this it does not start at all.
+SMALL_OF = {"docker:runsc": dataclasses.replace(SMALL, memory_bytes=256 * MIB, processes=512)}
 WIDE = Limits(
     memory_bytes=900 * MIB,
     processes=400,
@@ -70,11 +80,12 @@ class Home:
             "results": results,
             "own_folder": own_folder,
             "limits": {name: getattr(limits, name) for name in LIMIT_NAMES},
+            "runner_processes": 0,
             "var_tmp_bytes": 64 * MIB,
             "install": self.install,
             "cgroups": ["user.slice", "system.slice", "init.scope", "docker"],
             "ports": [3128, 443],
-            "other_ports": [],
+            "other_ports": [NEIGHBOUR_PORT],
         }
 
     def stage(self, facts: Facts) -> Path:
@@ -88,8 +99,16 @@ class Home:
         return folder
 
 
+NEIGHBOUR_PORT = 45999
+NEIGHBOUR = f"""
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", {NEIGHBOUR_PORT}))
+os.write(1, b"o")
+sys.stdin.read()
+"""
 LIMIT_NAMES = tuple(each.name for each in dataclasses.fields(Limits))
 IGNORED = shutil.ignore_patterns("__pycache__")
+NONE = Seen("", "")
 Change = Callable[[SandboxSpec, Facts], SandboxSpec]
 
 
@@ -98,44 +117,72 @@ class BoxWall:
 
     def __init__(self, home: Home, runtime: Runtime, change: Change | None = None) -> None:
         self.home, self.runtime, self._change = home, runtime, change
-        self._interpreter: Interpreter = find_interpreter()
+        self._used: list[tuple[float, float]] = []
 
     async def run(self, wanted: str, limits: Limits, told: Limits | None = None) -> tuple[Results, BoxExit]:
         """Run `wanted` (all, or one name) in a fresh box of these limits; the probes are told `told`."""
-        home = self.home
-        home.runs += 1
-        from nanoclaw.sandbox.inbound import RunRow
-        from nanoclaw.sandbox.mailbox import create_mailbox
+        inputs = self._inputs(limits)
+        facts = self.home.facts("/session/out/outbox/results", "/workspace", told or limits)
+        facts["runner_processes"] = limits.processes
+        inputs = dataclasses.replace(inputs, extra=(Mount(self.home.stage(facts), IN_BOX),))
+        self._used.clear()
+        box = await self._start(inputs, ("-I", "-S", IN_BOX, f"{IN_BOX}/facts.json", wanted), facts)
+        ended = await self._wait(box, [inputs.workspace, inputs.home], limits)
+        return read_results(inputs.outbox / "results"), ended
 
-        root = home.root / f"group-{home.runs}"
+    async def start_neighbour(self) -> Box:
+        """Start a box of another group that listens on its own loopback."""
+        facts = self.home.facts("", "", Limits())
+        box = await self._start(self._inputs(Limits()), ("-I", "-S", "-c", NEIGHBOUR), facts)
+        async for _ in box.bells():
+            break
+        return box
+
+    def _inputs(self, limits: Limits) -> BoxInputs:
+        """Make the folders of a new group."""
+        self.home.runs += 1
+        root = self.home.root / f"group-{self.home.runs}"
         root.mkdir(mode=0o755)
         gid = BOX_UID if os.geteuid() == 0 else -1
         mailbox = create_mailbox(root / "1", RunRow(1, "01TESTSESSION", "{}"), BOX_UID, gid)
-        inputs = dataclasses.replace(make_inputs(root, mailbox), limits=limits)
-        facts = home.facts("/session/out/outbox/results", "/workspace", told or limits)
-        staged = home.stage(facts)
-        inputs = dataclasses.replace(inputs, extra=(Mount(staged, IN_BOX),))
-        command = (inputs.interpreter.in_box, "-I", "-S", IN_BOX, f"{IN_BOX}/facts.json", wanted)
-        spec = dataclasses.replace(build_spec(inputs), command=command)
+        return dataclasses.replace(make_inputs(root, mailbox), limits=limits)
+
+    async def _start(self, inputs: BoxInputs, words: tuple[str, ...], facts: Facts) -> Box:
+        spec = dataclasses.replace(build_spec(inputs), command=(inputs.interpreter.in_box, *words))
         if self._change is not None:
             spec = self._change(spec, facts)
-        box = await self.runtime.start(spec, BoxLabel("01TESTSESSION", home.runs, home.install))
+        box = await self.runtime.start(spec, BoxLabel("01TESTSESSION", self.home.runs, self.home.install))
         box.release()
-        ended = await self._wait(box, [inputs.workspace, inputs.home], limits.disk_bytes)
-        return read_results(mailbox.outbox / "results"), ended
+        return box
 
-    async def _wait(self, box: Box, folders: list[Path], disk_bytes: int) -> BoxExit:
-        """Wait for the box's end with the host's watchdog beside it."""
+    async def _wait(self, box: Box, folders: list[Path], limits: Limits) -> BoxExit:
+        """Wait for the box's end with the host's watches beside it, as flow has them."""
+        memory = MemoryWatch(open_log("error"))
+        if any(each.name == "memory" and each.hold is not Hold.KERNEL for each in self.runtime.capabilities()):
+            memory.watch(box, limits.memory_bytes)
         watchdog = DiskWatchdog(SystemClock(), open_log("error"))
-        watchdog.watch(box, folders, disk_bytes)
+        watchdog.watch(box, folders, limits.disk_bytes)
         over = asyncio.ensure_future(box.wait())
         try:
             async with asyncio.timeout(BOX_SECONDS):
-                while not (await asyncio.wait((over,), timeout=1.0))[0]:
+                while not (await asyncio.wait((over,), timeout=LOOK_SECONDS))[0]:
                     await watchdog.look()
+                    await memory.look()
+                    self._note(await box.measure())
         except TimeoutError:
             box.kill()
         return await over
+
+    def _note(self, usage: BoxUsage) -> None:
+        if usage.cpu_seconds is not None:
+            self._used.append((time.monotonic(), usage.cpu_seconds))
+
+    def cores_used(self) -> float | None:
+        """Return what the last box used of the processors, by the host's own count: a kernel inside may count wrong."""
+        if len(self._used) < 3:
+            return None
+        (began, first), (ended, last) = self._used[0], self._used[-1]
+        return (last - first) / (ended - began)
 
     async def close(self) -> None:
         await self.runtime.close()
@@ -150,21 +197,42 @@ def read_results(path: Path) -> Results:
     return results
 
 
-async def every_result(wall: BoxWall, only: str = "", small: Limits = SMALL, told: Limits | None = None) -> Results:
+async def every_result(wall: BoxWall, only: str = "", small: Limits = SMALL) -> Results:
     """Run everything: one box for all probes, one small box for each of resources."""
     results: Results = {}
     normal = [each for family, each in every_probe() if family != RESOURCES]
-    if not only or only in [each.name for each in normal]:
+    if only in ("", "all") or only in [each.name for each in normal]:
+        neighbour = await wall.start_neighbour()
         said, ended = await wall.run(only or "all", Limits())
+        await neighbour.stop(5)
+        said.pop(STARTED, None)
         results |= said
-        if len(said) < (1 if only else len(normal)):
+        if len(said) < (len(normal) if only in ("", "all") else 1):
             raise AssertionError(f"only {len(said)} probes answered: {ended}")
     for family, each in every_probe():
         if family == RESOURCES and only in ("", each.name):
-            said, ended = await wall.run(each.name, small, told)
+            said, ended = await wall.run(each.name, small)
+            if not said.pop(STARTED, None):
+                raise AssertionError(f"the box of {each.name!r} ended before it began: {ended}")
             why = f"the whole box was ended ({ended.reason}, {ended.code})"
             results[each.name] = said.get(each.name) or Seen(CONTAINED, why)
-    return results
+            if each.name == PROCESSORS and (cores := wall.cores_used()) is not None:
+                within = cores <= small.cpu_cores * 1.6
+                results[each.name] = Seen(HELD if within else BROKEN, f"{cores:.2f} cores, {small.cpu_cores} allowed")
+    return in_own_kernel(results) if wall.runtime.kernel is Kernel.SEPARATE else results
+
+
+def in_own_kernel(results: Results) -> Results:
+    """What a kernel of the box's own gave away reaches no further than the box; only where it is seen to be its own."""
+    asks_kernel = {each.name for _, each in every_probe() if each.kernel}
+    if (own := results.get(OWN_KERNEL)) is not None and own.verdict != HELD:
+        raise AssertionError(f"a runtime with a kernel of its own has none: {own}")
+    return {
+        name: Seen(CONTAINED, f"in its own kernel: {seen.what}")
+        if seen.verdict == BROKEN and name in asks_kernel
+        else seen
+        for name, seen in results.items()
+    }
 
 
 def naked(home: Home, user: int) -> Results:
@@ -174,11 +242,20 @@ def naked(home: Home, user: int) -> Results:
     own.mkdir(mode=0o700)
     os.chown(own, user, -1)
     facts = home.facts(str(own / "results"), str(own), WIDE)
+    facts["other_ports"] = [facts["tcp_loopback"]]
     staged = home.stage(facts)
     command = ["/usr/bin/python3", "-I", "-S", str(staged), str(staged / "facts.json"), "all"]
-    plain = subprocess.PIPE if user else subprocess.DEVNULL
-    subprocess.run(command, user=user, stdin=subprocess.DEVNULL, stdout=plain, stderr=plain, env={}, check=True)
-    return read_results(own / "results")
+    _main, terminal = os.openpty()
+    _near, line = socket.socketpair()
+    folder = os.open(home.root, os.O_RDONLY)
+    with (home.root / "output").open("wb") as output:
+        stdin = line.fileno() if user else terminal
+        subprocess.run(
+            command, user=user, stdin=stdin, stdout=output, stderr=output, pass_fds=(folder,), env={}, check=True
+        )
+    said = read_results(own / "results")
+    said.pop(STARTED, None)
+    return said
 
 
 def parse_words() -> argparse.Namespace:
@@ -206,7 +283,7 @@ async def over_wall(home: Home, words: argparse.Namespace) -> Results:
     wall = make_wall(home, words)
     await asyncio.to_thread(wall.runtime.check)
     try:
-        return await every_result(wall, words.only)
+        return await every_result(wall, words.only, SMALL_OF.get(words.wall, SMALL))
     finally:
         await wall.close()
 
@@ -228,21 +305,28 @@ def write(into: Path, results: Results) -> None:
     into.write_text(json.dumps(told, indent=1), encoding="utf-8")
 
 
+def merge_broken(into: Results, said: Results) -> None:
+    """Keep, of two runs, the worse verdict."""
+    for name, seen in said.items():
+        if seen.verdict == BROKEN or name not in into:
+            into[name] = seen
+
+
+async def weak_walls(home: Home) -> Results:
+    """Return for each probe whether some weak wall breaks it, and which."""
+    from tests.wall.weak import every_weak_wall
+
+    found: Results = {}
+    for name, said in (await every_weak_wall(home)).items():
+        marked = {each: dataclasses.replace(seen, what=f"{name}: {seen.what}") for each, seen in said.items()}
+        merge_broken(found, {each: seen for each, seen in marked.items() if found.get(each, NONE).verdict != BROKEN})
+    return found
+
+
 def main() -> None:
     words = parse_words()
-    if words.wall == "none":
-        users = [BOX_UID, 0] if os.geteuid() == 0 else [BOX_UID]
-
-        async def without(home: Home) -> Results:
-            found: Results = {}
-            for user in users:
-                said = await asyncio.to_thread(naked, home, user)
-                found |= {name: seen for name, seen in said.items() if seen.verdict == BROKEN or name not in found}
-            return found
-
-        write(words.into, asyncio.run(in_home(without)))
-        return
-    write(words.into, asyncio.run(in_home(lambda home: over_wall(home, words))))
+    work = weak_walls if words.wall == "weak" else lambda home: over_wall(home, words)
+    write(words.into, asyncio.run(in_home(work)))
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def disks(_: Facts) -> Seen:
     return all_of(found[:5])
 
 
-@probe("find a device beyond the seven harmless ones and terminals")
+@probe("find a device beyond the seven harmless ones and terminals", kernel=True)
 def other_devices(_: Facts) -> Seen:
     usual = {"null", "zero", "full", "random", "urandom", "tty", "ptmx", "console", "fd", "core", "stdin", "stdout"}
     usual |= {"stderr", "pts", "shm", "mqueue"}
@@ -150,7 +150,7 @@ def other_devices(_: Facts) -> Seen:
     return all_of(found[:8])
 
 
-@probe("open devices of virtual machines, networks and file systems (kvm, tun, fuse, vsock, loop)")
+@probe("open devices of virtual machines, networks and file systems (kvm, tun, fuse, vsock, loop)", kernel=True)
 def powerful_devices(_: Facts) -> Seen:
     names = ("kvm", "net/tun", "fuse", "vhost-vsock", "vhost-net", "vsock", "loop-control", "mapper/control", "uinput")
     return all_of(name for name in names if os.access(f"/dev/{name}", os.R_OK | os.W_OK))

@@ -129,6 +129,11 @@ def call(numbers: tuple[int, int], *arguments: object) -> tuple[int, int]:
     return result, ctypes.get_errno() if result < 0 else 0
 
 
+def gains_nothing() -> bool:
+    """Whether no program it starts can have more rights than it (no_new_privs)."""
+    return library().prctl(39, 0, 0, 0, 0) == 1
+
+
 REFUSALS = (errno.EPERM, errno.ENOSYS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from tests.wall.probes.frame import Facts, Seen, broken, call, held, library, probe, read_some
+from tests.wall.probes.frame import Facts, Seen, all_of, broken, call, contained, held, library, probe, read_some
 
 
 @probe("attach shared memory of the host by its key")
@@ -56,17 +56,26 @@ def named_message_queue(facts: Facts) -> Seen:
 @probe("leave shared memory behind that the host would count as its own", kernel=True)
 def leave_shared_memory(facts: Facts) -> Seen:
     """A segment belongs to the box's IPC namespace and goes with it; in the host's it would stay for ever."""
-    same = os.readlink("/proc/self/ns/ipc") == facts["ipc_namespace"]
-    return broken("it shares the host's IPC namespace") if same else held()
+    return broken("it shares the host's IPC namespace") if shares(facts, "ipc") else held()
 
 
-@probe("share any namespace with the host", kernel=True)
+@probe("share a namespace with the host, other than that of users", kernel=True)
 def namespaces_of_the_host(facts: Facts) -> Seen:
-    found: list[str] = []
-    for name, target in facts["namespaces"].items():
-        try:
-            if os.readlink(f"/proc/self/ns/{name}") == target:
-                found.append(name)
-        except OSError:
-            continue
-    return broken(" ".join(found)) if found else held()
+    return all_of(name for name in facts["namespaces"] if name != "user" and shares(facts, name))
+
+
+@probe("share the host's users: a number is the same user inside and outside", kernel=True)
+def users_of_the_host_shared(facts: Facts) -> Seen:
+    """Engines make no user namespace. What is left of the wall is that the box is nobody: not root, no capability."""
+    if not shares(facts, "user"):
+        return held("a user namespace of its own")
+    bounds = b"CapBnd:\t0000000000000000" in (read_some("/proc/self/status", 1 << 16) or b"")
+    said = "it shares the host's user namespace"
+    return contained(f"{said}, as nobody without rights") if bounds and os.getuid() else broken(said)
+
+
+def shares(facts: Facts, name: str) -> bool:
+    try:
+        return os.readlink(f"/proc/self/ns/{name}") == facts["namespaces"][name]
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ import struct
 
 from tests.wall.probes.frame import Facts, Probe, Seen, all_of, broken, held, probe, read_some
 
-SECONDS = 1.0
+SECONDS = 0.5
 Address = tuple[str, int]
 
 
@@ -226,7 +226,7 @@ def broadcasts(_: Facts) -> Seen:
     return all_of(found)
 
 
-@probe("mark its packets for another route, or bind to a device")
+@probe("mark its packets for another route, or give them a priority", kernel=True)
 def marks(_: Facts) -> Seen:
     found: list[str] = []
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as line:

@@ -7,7 +7,7 @@ import os
 import resource
 import socket
 
-from tests.wall.probes.frame import Facts, Seen, all_of, broken, call, held, probe, read_some
+from tests.wall.probes.frame import Facts, Seen, all_of, broken, call, gains_nothing, held, library, probe, read_some
 
 
 def status() -> dict[str, str]:
@@ -41,7 +41,7 @@ def capabilities(_: Facts) -> Seen:
 
 @probe("be able to gain rights by starting a program (no_new_privs is not set)", kernel=True)
 def no_new_privileges(_: Facts) -> Seen:
-    return held() if library().prctl(39, 0, 0, 0, 0) == 1 else broken("no_new_privs is 0")
+    return held() if gains_nothing() else broken("no_new_privs is 0")
 
 
 @probe("run without a filter of system calls", kernel=True)
@@ -111,7 +111,7 @@ def give_a_file_capabilities(facts: Facts) -> Seen:
     return attempt((os.setxattr, path, "security.capability", value), (os.setxattr, path, "trusted.x", b"1"))
 
 
-@probe("run before everybody else (real-time or a better nice value)")
+@probe("run before everybody else (real-time or a better nice value)", kernel=True)
 def priority(_: Facts) -> Seen:
     return attempt(
         (os.setpriority, os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) - 5),
@@ -147,7 +147,3 @@ def change_the_domain(_: Facts) -> Seen:
     name = (read_some("/proc/sys/kernel/domainname") or b"").strip()
     result, error = call((171, 162), name, len(name))
     return broken("set") if result >= 0 else held(error)
-
-
-def library() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

@@ -45,6 +45,12 @@ def in_child(work: object) -> int:
     return os.waitpid(child, 0)[1]
 
 
+def wait_seconds(seconds: float) -> None:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        time.sleep(0.05)
+
+
 def hold_memory(amount: int) -> None:
     page = mmap.mmap(-1, amount)
     for offset in range(0, amount, 4096):
@@ -57,7 +63,7 @@ def fork_bomb(facts: Facts) -> Seen:
     try:
         while made < allowed * 3:
             if os.fork() == 0:
-                time.sleep(30)
+                signal.pause()
                 os._exit(0)
             made += 1
     except OSError as error:
@@ -65,7 +71,7 @@ def fork_bomb(facts: Facts) -> Seen:
     return broken(f"{made} processes, {allowed} allowed")
 
 
-@probe("have far more threads than it may have processes")
+@probe("have far more threads than it may have processes", kernel=True)
 def threads(facts: Facts) -> Seen:
     allowed, made, stop = facts["limits"]["processes"], 0, threading.Event()
     try:
@@ -96,10 +102,10 @@ def memory_of_many(facts: Facts) -> Seen:
         child = os.fork()
         if child == 0:
             hold_memory(allowed // 4)
-            time.sleep(5)
+            signal.pause()
             os._exit(0)
         children.append(child)
-    time.sleep(1.5)
+    wait_seconds(1.5)
     gone = 0
     for child in children:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -187,7 +193,7 @@ def disk(facts: Facts) -> Seen:
                 os.fsync(file.fileno())
         except OSError as error:
             return held(f"{error.strerror} after {number} MiB")
-    time.sleep(8)  # what ends the box looks every few seconds; alive after it means that nothing did
+    wait_seconds(8)  # what ends the box looks every few seconds; alive after it means that nothing did
     return broken(f"{allowed * 3 // MIB} MiB were written, and the box lives")
 
 

@@ -6,7 +6,19 @@ import os
 import shutil
 import subprocess
 
-from tests.wall.probes.frame import Facts, Probe, Seen, all_of, broken, creates, held, opens, probe, read_some
+from tests.wall.probes.frame import (
+    Facts,
+    Probe,
+    Seen,
+    all_of,
+    broken,
+    creates,
+    gains_nothing,
+    held,
+    opens,
+    probe,
+    read_some,
+)
 
 
 def cannot_create(name: str, tries: str, *folders: str) -> Probe:
@@ -150,15 +162,14 @@ def set_user_id_of_its_own(facts: Facts) -> Seen:
 
 @probe("gain root by a set-user-id program of the system")
 def set_user_id_of_the_system(_: Facts) -> Seen:
-    status = (read_some("/proc/self/status") or b"").decode()
-    if "NoNewPrivs:\t1" in status:
+    if gains_nothing():
         return held("no program can gain anything")
     programs = ("/usr/bin/su", "/usr/bin/mount", "/usr/bin/passwd", "/usr/bin/chsh")
     found = [path for path in programs if os.path.exists(path) and os.stat(path).st_mode & 0o4000]
     return all_of(found)
 
 
-@probe("make itself the last to be ended when memory is short")
+@probe("make itself the last to be ended when memory is short", kernel=True)
 def out_of_memory_score(_: Facts) -> Seen:
     try:
         with open("/proc/self/oom_score_adj", "w") as score:
@@ -171,12 +182,13 @@ def out_of_memory_score(_: Facts) -> Seen:
 @probe("find a mount that should be read-only, or without set-user-id, and is not")
 def options_of_mounts(_: Facts) -> Seen:
     lines = (read_some("/proc/self/mountinfo", 1 << 20) or b"").decode().splitlines()
+    powerless = gains_nothing()  # then the bit does nothing
     wrong: list[str] = []
     for line in lines:
         fields = line.split()
         target, options = fields[4], fields[5].split(",")
         if target in ("/", "/usr", "/etc/hosts", "/session/in", "/opt/nanoclaw/nanoclaw/runner") and "rw" in options:
             wrong.append(target)
-        if target in ("/workspace", "/home/agent", "/tmp") and "nosuid" not in options:
+        if target in ("/workspace", "/home/agent", "/tmp") and "nosuid" not in options and not powerless:
             wrong.append(f"{target} allows set-user-id")
     return all_of(wrong)

@@ -41,6 +41,8 @@ CHECK_SECONDS = 10.0
 CHECK_UID = 65534
 SHM_BYTES = 64 * MIB
 SYSTEM_LINKS = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# What tells of the kernel's keys and timers, and of the host's processes by them, whoever asks: as engines cover it.
+TELLING_FILES = tuple(f"/proc/{name}" for name in ("keys", "key-users", "timer_list", "sched_debug", "kallsyms"))
 SYSTEM_FILES = ("/etc/ld.so.cache", "/etc/alternatives")
 INSTALL = "Install it: `apt install bubblewrap` (or dnf, pacman, apk, zypper); 0.8 or newer is needed."
 ALLOW_NAMESPACES = (
@@ -267,6 +269,8 @@ def box_options(spec: SandboxSpec, place: Callable[[Path], str]) -> tuple[str, .
     for path in spec.files:
         options += ["--perms", "0444", "--ro-bind-data", BLOB, path]
     options += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
+    for path in filter(os.path.exists, TELLING_FILES):
+        options += ["--ro-bind", "/dev/null", path]
     options += ["--perms", "1777", "--size", str(SHM_BYTES), "--tmpfs", "/dev/shm"]  # noqa: S108 - in the box
     options += ["--perms", "1777", "--size", str(spec.limits.tmp_bytes), "--tmpfs", "/tmp"]  # noqa: S108 - in the box
     options += ["--symlink", "../tmp", "/var/tmp"]  # noqa: S108 - in the box
