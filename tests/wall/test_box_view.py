@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from nanoclaw.sandbox.runtimes.bubblewrap import TELLING_FILES
 from nanoclaw.sandbox.surroundings import BUNDLE_VARIABLES
 from tests.wall.conftest import Wall
 
@@ -62,6 +63,16 @@ async def test_files_of_the_host_cannot_be_read(wall: Wall) -> None:
                      "/session/in/../../1", "/proc/kcore"):
             try: say("READ", path, os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(20))
             except OSError as error: pass
+    """)
+    assert said == ""
+
+
+async def test_the_kernels_keys_timers_and_addresses_are_covered(wall: Wall) -> None:
+    """Names of a normal user's keys were shown to its boxes, which have the very same uid."""
+    said = await wall.probe(f"""
+        for path in {TELLING_FILES!r}:
+            try: say(path, open(path, "rb").read(20))
+            except OSError: pass
     """)
     assert said == ""
 

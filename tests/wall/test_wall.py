@@ -83,16 +83,6 @@ def test_there_are_more_than_enough_probes_each_with_a_name_of_its_own() -> None
     assert all(each.tries for _, each in every_probe())
 
 
-def test_the_page_of_the_wall_knows_every_probe_and_every_wall() -> None:
-    page = written()
-    probes = {each.name: [family, each.tries, each.kernel] for family, each in every_probe()}
-    assert page["probes"] == probes, "run: NANOCLAW_WALL_WRITE=1 ./nanoclaw.sh test --ci tests/wall/test_wall.py"
-    assert tuple(page["walls"]) == WALLS
-    for wall, told in page["walls"].items():
-        assert set(told) == set(probes), wall
-        assert not [name for name in told if told[name][0] == "error"], wall
-
-
 def test_nothing_gets_through_the_wall_that_this_user_builds(tmp_path: Path) -> None:
     """Every probe but those of resources, in one box: the short form of what the ci tier does."""
     told = run_walls(tmp_path / "told", "--only", "all")
@@ -140,3 +130,13 @@ def test_probes_say_broken_where_a_wall_is_weak_on_purpose(tmp_path: Path) -> No
     families = {family for family, each in every_probe() if each.name in shown}
     assert families == {family for family, _ in every_probe()}
     assert len(shown) >= PROBES
+
+
+def test_the_page_of_the_wall_knows_every_probe_and_every_wall() -> None:
+    page = written()
+    probes = {each.name: [family, each.tries, each.kernel] for family, each in every_probe()}
+    assert page["probes"] == probes, "run: NANOCLAW_WALL_WRITE=1 ./nanoclaw.sh test --ci tests/wall/test_wall.py"
+    assert tuple(page["walls"]) == WALLS
+    for wall, told in page["walls"].items():
+        assert set(told) == set(probes), wall
+        assert not [name for name in told if told[name][0] == "error"], wall
