@@ -209,12 +209,13 @@ WALL_NOTES = """
 - **docker makes no user namespace**: a box's user is the same number outside. It is nobody's there and has no rights.
 - **gVisor answers many calls itself**: namespaces, io_uring, ptrace, keys and its log succeed in it, and are its own;
   it keeps no filter inside. Over its limit of processes or memory the whole box ends, where others end one process:
-  the agent starts again in a new box. Threads count to its memory and not to its processes. Its own threads and memory count too: below about 256 MB and 512 processes it
-  does not start.
+  the agent starts again in a new box. Threads count to its memory and not to its processes. Its own threads and memory
+  count too: with 256 MB and 128 processes it did not start, with 256 MB and 512 it did (so it was tried here).
 - **The workspace has no size of its own** where the table says contained: a watchdog of the host counts it every few
   seconds and ends a box that is over it. Until then it may take more.
-- **A normal user without a cgroup of its own**: nothing bounds the processors that a box takes, and memory is watched twice
-  a second by the host, which ends a box that is over its limit. A delegated cgroup mends both (`docs/guides/limits.md`).
+- **A normal user without a cgroup of its own**: nothing bounds the processors that a box takes, and memory is watched
+  twice a second by the host, which ends a box that is over its limit. A delegated cgroup mends both
+  (`docs/guides/limits.md`).
 """
 
 
