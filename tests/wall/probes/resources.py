@@ -16,6 +16,7 @@ import time
 from tests.wall.probes.frame import Facts, Seen, broken, held, probe
 
 MIB = 1 << 20
+WATCH_SECONDS = 4.0
 
 
 def fill(path: str, most: int) -> int:
@@ -55,6 +56,7 @@ def hold_memory(amount: int) -> None:
     page = mmap.mmap(-1, amount)
     for offset in range(0, amount, 4096):
         page[offset] = 1
+    wait_seconds(WATCH_SECONDS)  # where no cgroup is, a watch of the host looks twice a second
 
 
 @probe("have far more processes than it may")
@@ -105,7 +107,7 @@ def memory_of_many(facts: Facts) -> Seen:
             signal.pause()
             os._exit(0)
         children.append(child)
-    wait_seconds(1.5)
+    wait_seconds(WATCH_SECONDS)
     gone = 0
     for child in children:
         done, status = os.waitpid(child, os.WNOHANG)
