@@ -60,10 +60,18 @@ def make_runtimes(config: Config, interpreter: Interpreter) -> Runtimes:
     def make_docker(oci: str) -> Runtime:
         return DockerRuntime(oci, records, interpreter, settings.engine_socket, config.engine_places)
 
+    def alone(name: str, make: Callable[[], Runtime]) -> Factory:
+        def make_one(oci: str) -> Runtime:
+            if oci:  # two of one kind would take each other's boxes for orphans
+                raise SandboxError(f"{name} has no runtimes of its own to choose from: {name}, not {name}:{oci}.")
+            return make()
+
+        return make_one
+
     factories: dict[str, Factory] = {
-        BUILT_IN: lambda _: BubblewrapRuntime(records, interpreter),
+        BUILT_IN: alone(BUILT_IN, lambda: BubblewrapRuntime(records, interpreter)),
         "docker": make_docker,
-        "apple": lambda _: AppleRuntime(),
+        "apple": alone("apple", AppleRuntime),
     }
     return Runtimes(factories, settings.runtime, config.paths.data / "runtimes-used")
 

@@ -55,6 +55,13 @@ def test_a_file_that_is_missing_no_text_too_large_or_no_file_allows_nothing(tmp_
     assert "no plain file" in file.read().fault
 
 
+@pytest.mark.parametrize("value", ["1" * 5_000, "[" * 9_000], ids=["a number too long", "lists too deep"])
+def test_a_file_that_the_parser_gives_up_on_allows_nothing(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "mounts.toml"
+    path.write_text(f"blocked = {value}\n")
+    assert "not valid TOML" in AllowlistFile(path).read().fault
+
+
 def test_it_is_read_again_when_it_changes_and_mended_without_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "mounts.toml"
     file = AllowlistFile(path)

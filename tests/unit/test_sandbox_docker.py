@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
 import json
 import os
+import resource
+import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from socketserver import UnixStreamServer
-from typing import Any, cast
+from socketserver import ThreadingUnixStreamServer
+from typing import Any, ClassVar, cast
 
 import pytest
 
+from nanoclaw.boxes import make_runtimes
+from nanoclaw.config import load_config
 from nanoclaw.domain.group import Kernel
 from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import Interpreter
+from nanoclaw.sandbox.records import find_gone
 from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.docker import DockerRuntime
 from nanoclaw.sandbox.runtimes.docker_box import Frames
-from nanoclaw.sandbox.runtimes.docker_spec import BoxPlan, container_body
+from nanoclaw.sandbox.runtimes.docker_spec import BoxPlan, container_body, labels_of
+from nanoclaw.sandbox.runtimes.docker_start import open_process
 from nanoclaw.sandbox.runtimes.engine import Engine, find_socket
 from nanoclaw.sandbox.runtimes.engine_seccomp import all_but, engine_profile
 from nanoclaw.sandbox.runtimes.engine_words import EngineError
@@ -161,9 +169,11 @@ class Scripted(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def scripted_engine(folder: Path, answers: dict[str, tuple[int, object]]) -> Iterator[Path]:
+def scripted_engine(
+    folder: Path, answers: dict[str, tuple[int, object]], kind: type[Scripted] = Scripted
+) -> Iterator[Path]:
     place = folder / "engine.sock"
-    server = UnixStreamServer(str(place), type("Handler", (Scripted,), {"answers": answers}))
+    server = ThreadingUnixStreamServer(str(place), type("Handler", (kind,), {"answers": answers}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -240,3 +250,91 @@ def test_no_engine_at_all_is_said_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="No container engine was found"):
         find_socket("", (tmp_path / "gone.sock", tmp_path))
     assert find_socket("unix:///run/x.sock", ()) == Path("/run/x.sock")
+
+
+class Slow(Scripted):
+    """An engine that lists only when something new is there, and makes nothing before it was told to."""
+
+    asked, made, go = threading.Event(), threading.Event(), threading.Event()
+    removed: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        if "/containers/json" in self.path:
+            self.asked.set()
+            assert self.made.wait(5)
+        super().do_GET()
+
+    def do_POST(self) -> None:
+        self.made.set()
+        self.go.wait(5)
+        super().do_GET()
+
+    def do_DELETE(self) -> None:
+        self.removed.append(self.path)
+        super().do_GET()
+
+
+async def test_a_box_that_starts_while_a_slow_engine_lists_is_no_orphan(tmp_path: Path) -> None:
+    label = BoxLabel("S1", 3, "0badcafe")
+    listed = [{"Id": "abc", "State": "running", "Labels": labels_of(label, "docker")}]
+    answers = info() | {"/containers/json": (200, listed), "/containers/create": (500, {"message": "told to"})}
+    with scripted_engine(tmp_path, answers, Slow) as place:
+        slow = runtime("", tmp_path, place)
+        async with asyncio.TaskGroup() as tasks:
+            sweep = tasks.create_task(slow.end_orphans(label.install))
+            await asyncio.to_thread(Slow.asked.wait, 5)
+            spec = replace(SPEC, mounts=(), host_uid=SPEC.host_uid if os.geteuid() == 0 else None)
+            start = tasks.create_task(with_reason(slow.start(spec, label)))
+            swept = await sweep
+            removed = list(Slow.removed)
+            Slow.go.set()
+            assert "told to" in await start
+        await slow.close()
+    assert (swept, removed) == (0, [])
+
+
+async def with_reason(starting: Awaitable[object]) -> str:
+    """Why a start failed."""
+    with pytest.raises(SandboxError) as caught:
+        await starting
+    return str(caught.value)
+
+
+def test_a_process_that_cannot_be_looked_at_leaves_no_descriptor_open() -> None:
+    before = os.listdir("/proc/self/fd")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, hard))  # one more, the pidfd, and none for its cgroup
+    try:
+        assert open_process(os.getpid(), "abc") is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_end_of_a_process_is_seen_by_a_descriptor_of_any_number() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    child = subprocess.Popen(["sleep", "60"])
+    low = os.pidfd_open(child.pid)
+    high = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, 2000)
+    try:
+        assert find_gone([low, high], 0) == []
+        child.kill()
+        assert set(find_gone([high], 5)) == {high}
+    finally:
+        os.close(low)
+        os.close(high)
+        child.wait()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["bubblewrap:runsc", "apple:x"])
+def test_what_has_no_runtimes_of_its_own_takes_no_name_of_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NANOCLAW_HOME", str(tmp_path))
+    made = make_runtimes(load_config(), Interpreter(Path("/usr/bin/python3")))
+    with pytest.raises(SandboxError, match="no runtimes of its own"):
+        made.get(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,3 +168,23 @@ def test_a_start_that_was_given_up_meanwhile_keeps_no_descriptor(place: Place) -
     opened.close()
     opened.open()
     assert opened.mounts == () and len(os.listdir("/proc/self/fd")) == before
+
+
+UNLISTED = """
+import sys
+from pathlib import Path
+from nanoclaw.sandbox.allowlist import AllowlistFile
+from nanoclaw.sandbox.folders import Folders
+print(type(Folders(AllowlistFile(Path(sys.argv[1])), ()).judge(sys.argv[2], write=False)).__name__)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root for a /home of its own: sudo ./nanoclaw.sh test")
+def test_homes_that_may_not_be_listed_forbid_nothing_else(place: Place) -> None:
+    before = (
+        "mount -t tmpfs -o mode=711,uid=1 none /home && "
+        'exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all "$@"'
+    )
+    argv = ["unshare", "-m", "sh", "-c", before, "sh", sys.executable, "-c", UNLISTED]
+    ran = subprocess.run([*argv, str(place.file), str(place.root)], capture_output=True, text=True, check=False)
+    assert ran.stdout == "Allowed\n", ran.stderr

@@ -34,7 +34,7 @@ from nanoclaw.sandbox.prove import (
 )
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.runtimes.process import ProcessBox
-from nanoclaw.sandbox.spec import MIB, Limits, Mount, SandboxSpec, build_spec
+from nanoclaw.sandbox.spec import MIB, WORKSPACE, Limits, Mount, SandboxSpec, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
 from tests.wall.conftest import Wall
 
@@ -205,6 +205,15 @@ async def test_limits_hold_or_the_runtime_says_that_it_keeps_none(wall: Wall) ->
     findings = {result.name: result.finding for result in proof.results}
     assert set(findings) == set(LIMIT_MEANINGS)
     assert set(findings.values()) == {Finding.HELD}
+
+
+async def test_a_proof_whose_box_cannot_be_planned_leaves_no_bait(wall: Wall) -> None:
+    watches = Watches(DiskWatchdog(SystemClock(), open_log("error")), MemoryWatch(open_log("error")))
+    spec = build_spec(wall.inputs)
+    twice = replace(spec, mounts=(*spec.mounts, *(mount for mount in spec.mounts if mount.target == WORKSPACE)))
+    with pytest.raises(OSError, match="exists"):
+        await prove_limits(wall.runtime, twice, wall.label(), grounds(wall), watches)
+    assert not list((wall.root / "scratch").iterdir())
 
 
 @pytest.mark.ci  # fills 256 MB

@@ -87,7 +87,7 @@ def parse_allowlist(text: str) -> Allowlist:
     """Return what a file's text says. Raises OperatorError that names the line or key."""
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a mistake; a number of 5,000 digits; lists in lists in lists
         raise OperatorError(f"it is not valid TOML: {error}") from None
     if unknown := sorted(table.keys() - {"root", "blocked"}):
         raise OperatorError(f"it has an unknown key {unknown[0]!r}; it may have `blocked` and `[[root]]`")

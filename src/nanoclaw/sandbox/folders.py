@@ -16,6 +16,7 @@ import re
 import shlex
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +75,10 @@ class Folders:
             pin = open_pin(Path(asked))
         except OSError as error:
             return Forbidden("missing", f"{asked} is no folder that can be opened: {error.strerror or error}.")
-        verdict = self._judge(allowlist, asked, pin, write)
+        try:
+            verdict = self._judge(allowlist, asked, pin, write)
+        except OSError as error:
+            verdict = Forbidden("unknown", f"It cannot be found out what {asked} is: {error}.")
         if isinstance(verdict, Forbidden):
             pin.close()
         return verdict
@@ -116,9 +120,12 @@ def _list_homes() -> list[Path]:
     own = os.geteuid()
     users = [user for user in pwd.getpwall() if user.pw_uid in (0, own) or PEOPLE_FROM <= user.pw_uid < NOBODY]
     homes = [Path(user.pw_dir) for user in users if user.pw_dir.startswith("/") and user.pw_dir != "/"]
-    below = Path("/home")
-    listed = [below / name for name in os.listdir(below)] if below.is_dir() else []
-    return list(dict.fromkeys([*homes, *listed, Path.home()]))
+    below, listed = Path("/home"), list[Path]()
+    with suppress(OSError):  # not there, or not for us to list: the homes of known users are known all the same
+        listed = [below / name for name in os.listdir(below)]
+    with suppress(RuntimeError):  # nobody knows where our own is
+        listed.append(Path.home())
+    return list(dict.fromkeys([*homes, *listed]))
 
 
 def _find_root(allowlist: Allowlist, pin: Pin) -> Root | None:

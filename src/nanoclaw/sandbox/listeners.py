@@ -62,6 +62,7 @@ class NetnsHelper:
             raise OSError(f"no listener could be made: {answer.decode(errors='replace')}")
         for listener in sockets:
             listener.setblocking(False)
+            listener.set_inheritable(False)  # recv_fds passes no flags on, MSG_CMSG_CLOEXEC neither
         return sockets
 
     def close(self) -> None:

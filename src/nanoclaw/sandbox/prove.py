@@ -222,7 +222,6 @@ async def _prove_part(
     question = {"limits": list(holds)} | {
         name: getattr(limits, name) for name in ("memory_bytes", "processes", "open_files", "tmp_bytes", "disk_bytes")
     }
-    small = replace(proof_spec(spec, bait.folder, question), limits=limits, ports=())
 
     def watch(box: Box) -> None:
         if holds.get("disk") is Hold.WATCHED:
@@ -231,6 +230,7 @@ async def _prove_part(
             watches.memory.watch(box, limits.memory_bytes)
 
     try:
+        small = replace(proof_spec(spec, bait.folder, question), limits=limits, ports=())
         ended = await _run(runtime, small, label, (watches, watch))
     finally:
         await asyncio.to_thread(_take_away, bait)

@@ -94,17 +94,25 @@ class BoxRecords:
                 yield record
 
 
+def find_gone(handles: Iterable[int], seconds: float) -> list[int]:
+    """Return the pidfds whose processes are gone; waits up to `seconds` for one. select knows none over 1023."""
+    waiting = select.poll()
+    for handle in handles:
+        waiting.register(handle, select.POLLIN)
+    return [handle for handle, _ in waiting.poll(seconds * 1000)]
+
+
 def end_processes(marks: Iterable[ProcessMark], deadline_seconds: float) -> int:
     """Kill those that still live and wait until they are gone; return how many. Raises SandboxError when one stays."""
     handles = [handle for handle in (_open_marked(mark) for mark in marks) if handle is not None]
     try:
-        dead = select.select(handles, [], [], 0)[0]  # nobody has reaped them yet
+        dead = find_gone(handles, 0)  # nobody has reaped them yet
         for handle in handles:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
         waiting, deadline = set(handles) - set(dead), time.monotonic() + deadline_seconds
         while waiting and (left := deadline - time.monotonic()) > 0:
-            waiting -= set(select.select(list(waiting), [], [], left)[0])
+            waiting -= set(find_gone(waiting, left))
         if waiting:
             raise SandboxError("A sandbox left by an earlier host cannot be ended.", mend="Restart the machine.")
     finally:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import select
 import shutil
 import socket
 from collections.abc import Callable, Iterable
@@ -27,7 +26,7 @@ from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.listeners import NetnsHelper
 from nanoclaw.sandbox.plan import host_environment
-from nanoclaw.sandbox.records import box_name
+from nanoclaw.sandbox.records import box_name, find_gone
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.docker_box import Built, DockerBox
 from nanoclaw.sandbox.runtimes.docker_spec import (
@@ -136,17 +135,20 @@ class DockerRuntime:
         name = container_name(label)
         self._building.add(name)
         made = self._in_thread(lambda: self._build(spec, label))
-        made.add_done_callback(lambda _: self._building.discard(name))
         try:
             await asyncio.wait((made,))
         except asyncio.CancelledError:
             made.add_done_callback(self._abandon)
+            made.add_done_callback(lambda _: self._building.discard(name))
             raise
-        built = made.result()
-        if self._engine is None:
-            raise SandboxError("The container engine is gone.")
-        box = DockerBox(built, self._engine, self._in_thread, self._see_over)
-        self._boxes.add(box)
+        try:
+            built = made.result()
+            if self._engine is None:
+                raise SandboxError("The container engine is gone.")
+            box = DockerBox(built, self._engine, self._in_thread, self._see_over)
+            self._boxes.add(box)
+        finally:
+            self._building.discard(name)  # last: what is in neither set is an orphan to a sweep in its thread
         return box
 
     async def end_orphans(self, install: str) -> int:
@@ -181,8 +183,7 @@ class DockerRuntime:
     def _build(self, spec: SandboxSpec, label: BoxLabel) -> Built:
         engine = self._connect()
         for install in list(self._unswept):
-            self._end_orphans(install)
-            self._unswept.discard(install)
+            self._sweep(install)
         uid, gid = _ids(spec)
         direct = os.geteuid() == 0 and not self._info.is_remote and not self._is_separate(self._info)
         making = Making(engine, self._folder / box_name(label.session, label.fence))
@@ -216,6 +217,14 @@ class DockerRuntime:
             raise SandboxError(f"The sandbox did not start: {error}") from None
         return built
 
+    def _sweep(self, install: str) -> None:
+        self._unswept.discard(install)  # first: what is lost meanwhile puts it back
+        try:
+            self._end_orphans(install)
+        except SandboxError:
+            self._unswept.add(install)
+            raise
+
     def _has_option(self, name: str) -> bool:
         return any(option.startswith(f"name={name}") for option in self._info.security_options)
 
@@ -225,7 +234,7 @@ class DockerRuntime:
         if built.handle is None:
             raise SandboxError("The container's first process cannot be seen; is the engine on this machine?")
         made = self._helper.listen(built.pid, ports, owned=True)
-        if select.select([built.handle], [], [], 0)[0]:  # its pid may have been another's by then
+        if find_gone([built.handle], 0):  # its pid may have been another's by then
             for listener in made:
                 listener.close()
             raise SandboxError("The sandbox ended before it began.")
@@ -242,8 +251,9 @@ class DockerRuntime:
 
     def _end_orphans(self, install: str) -> int:
         engine, ended = self._connect(), 0
-        live = {container_name(box.label) for box in list(self._boxes)} | set(self._building)
-        for container, label, was_running in self._list(install):
+        listed = self._list(install)  # first: what is started while a slow engine lists is building by now, or a box
+        live = set(self._building) | {container_name(box.label) for box in list(self._boxes)}
+        for container, label, was_running in listed:
             if container_name(label) not in live:
                 engine.remove(container)
                 shutil.rmtree(self._folder / box_name(label.session, label.fence), ignore_errors=True)

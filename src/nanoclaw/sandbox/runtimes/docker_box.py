@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import select
 import shutil
 import signal
 import socket
@@ -23,6 +22,7 @@ from pathlib import Path
 from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup
+from nanoclaw.sandbox.records import find_gone
 from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason
 from nanoclaw.sandbox.runtimes.docker_spec import GO
 from nanoclaw.sandbox.runtimes.engine import Engine
@@ -313,4 +313,4 @@ def _end_process(handle: int | None) -> None:
     if handle is not None:
         with suppress(OSError):
             signal.pidfd_send_signal(handle, signal.SIGKILL)
-        select.select([handle], [], [], PROCESS_SECONDS)
+        find_gone([handle], PROCESS_SECONDS)

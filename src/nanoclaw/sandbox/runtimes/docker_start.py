@@ -71,7 +71,7 @@ class Making:
         self._open.append(stream)
         self._engine.start(container)
         pid = self._engine.inspect(container).state.pid
-        self._handle = _open_process(pid, container)
+        self._handle = open_process(pid, container)
         cgroup = None if self._handle is None else _find_cgroup(pid)
         return Built(label, container, pid, self._handle, stream, rest, listeners, self._folder, cgroup)
 
@@ -105,15 +105,16 @@ def take_down(engine: Engine, built: Built) -> None:
         os.close(built.handle)
 
 
-def _open_process(pid: int, container: str) -> int | None:
+def open_process(pid: int, container: str) -> int | None:
     """Return a pidfd of a container's first process; None where it is no process of this machine."""
     try:
         handle = os.pidfd_open(pid)
-        if container in Path(f"/proc/{pid}/cgroup").read_text():
-            return handle
-        os.close(handle)
     except (OSError, ValueError):
         return None
+    with suppress(OSError):  # it ended meanwhile
+        if container in Path(f"/proc/{pid}/cgroup").read_text():
+            return handle
+    os.close(handle)
     return None
 
 
