@@ -51,8 +51,8 @@ def effect_of(world: World) -> list[str]:
     """Have the action `nothing` note who approved it."""
     done: list[str] = []
 
-    def effect(connection, payload, by, after, now) -> str:  # type: ignore[no-untyped-def]
-        done.append(by)
+    def effect(connection, payload, end, after, now) -> str:  # type: ignore[no-untyped-def]
+        done.append(end.by)
         return "Nothing was done."
 
     world.asked.requests.effects = {**world.asked.requests.effects, "nothing": effect}
