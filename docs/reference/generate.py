@@ -206,7 +206,9 @@ WALL_NOTES = """
 
 - **bubblewrap and docker runc share the host's kernel.** A fault of the kernel is a way out of them; the filter keeps
   most of its rarely used calls away. Where that is not enough: `docker:runsc`, and `require: separate-kernel`.
-- **docker makes no user namespace**: a box's user is the same number outside. It is nobody's there and has no rights.
+- **docker makes no user namespace**: a box's user is the same number outside. Under a root host, as here, that is
+  nobody's and has no rights; under a normal user's host it is that user, so a way out of the container is a way to
+  everything of theirs (not run over these probes: `tests/contract/test_docker_user.py` only starts such boxes).
 - **gVisor answers many calls itself**: namespaces, io_uring, ptrace, keys and its log succeed in it, and are its own;
   it keeps no filter inside. Over its limit of processes or memory the whole box ends, where others end one process:
   the agent starts again in a new box. Threads count to its memory and not to its processes. Its own threads and memory

@@ -21,7 +21,7 @@ import pytest
 
 from nanoclaw.boxes import make_runtimes
 from nanoclaw.config import load_config
-from nanoclaw.domain.group import Kernel
+from nanoclaw.domain.group import GroupConfig, Kernel
 from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import Interpreter
@@ -34,6 +34,7 @@ from nanoclaw.sandbox.runtimes.docker_start import open_process
 from nanoclaw.sandbox.runtimes.engine import Engine, find_socket
 from nanoclaw.sandbox.runtimes.engine_seccomp import all_but, engine_profile
 from nanoclaw.sandbox.runtimes.engine_words import EngineError
+from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.runtimes.seccomp import ABSENT, LEASES, REFUSED, TERMINAL_INJECTION
 from nanoclaw.sandbox.spec import Mount, SandboxSpec
 
@@ -68,6 +69,12 @@ def test_a_container_has_no_way_out_no_right_and_no_place_to_write_that_was_not_
     assert [mount["Target"] for mount in host["Mounts"] if not mount["ReadOnly"]] == ["/workspace"]
     assert host["Memory"] == host["MemorySwap"] == SPEC.limits.memory_bytes
     assert host["PidsLimit"] == SPEC.limits.processes
+    assert (host["Privileged"], host["PidMode"], host["IpcMode"], host["CgroupnsMode"]) == (
+        False, "", "private", "private",
+    )  # fmt: skip
+    assert f"seccomp={engine_profile()}" in host["SecurityOpt"]
+    assert {"Name": "nofile", "Soft": SPEC.limits.open_files, "Hard": SPEC.limits.open_files} in host["Ulimits"]
+    assert all(mount["BindOptions"] == {"Propagation": "rprivate", "NonRecursive": True} for mount in host["Mounts"])
     assert host["Runtime"] == "runsc"
 
 
@@ -338,3 +345,15 @@ def test_what_has_no_runtimes_of_its_own_takes_no_name_of_one(
     made = make_runtimes(load_config(), Interpreter(Path("/usr/bin/python3")))
     with pytest.raises(SandboxError, match="no runtimes of its own"):
         made.get(name)
+
+
+async def test_a_runtime_that_does_not_work_is_never_chosen_and_not_kept_in_mind(tmp_path: Path) -> None:
+    used = tmp_path / "used"
+    runtimes = Runtimes({"docker": lambda oci: runtime(oci, tmp_path, tmp_path / "engine.sock")}, used=used)
+    with pytest.raises(EngineError, match="no container engine at"):
+        await runtimes.choose(GroupConfig(runtime="docker"))
+    assert not used.exists()
+    with scripted_engine(tmp_path, info()):
+        assert (await runtimes.choose(GroupConfig(runtime="docker"))).name == "docker"
+    assert used.read_text() == "docker\n"
+    await runtimes.close()

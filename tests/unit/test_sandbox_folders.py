@@ -170,12 +170,14 @@ def test_a_start_that_was_given_up_meanwhile_keeps_no_descriptor(place: Place) -
     assert opened.mounts == () and len(os.listdir("/proc/self/fd")) == before
 
 
-UNLISTED = """
+JUDGE = """
 import sys
 from pathlib import Path
 from nanoclaw.sandbox.allowlist import AllowlistFile
 from nanoclaw.sandbox.folders import Folders
-print(type(Folders(AllowlistFile(Path(sys.argv[1])), ()).judge(sys.argv[2], write=False)).__name__)
+file, asked, *own = sys.argv[1:]
+verdict = Folders(AllowlistFile(Path(file)), [Path(path) for path in own]).judge(asked, write=False)
+print(getattr(verdict, "reason", "allowed"))
 """
 
 
@@ -185,6 +187,16 @@ def test_homes_that_may_not_be_listed_forbid_nothing_else(place: Place) -> None:
         "mount -t tmpfs -o mode=711,uid=1 none /home && "
         'exec setpriv --bounding-set=-dac_override,-dac_read_search --inh-caps=-all "$@"'
     )
-    argv = ["unshare", "-m", "sh", "-c", before, "sh", sys.executable, "-c", UNLISTED]
+    argv = ["unshare", "-m", "sh", "-c", before, "sh", sys.executable, "-c", JUDGE]
     ran = subprocess.run([*argv, str(place.file), str(place.root)], capture_output=True, text=True, check=False)
-    assert ran.stdout == "Allowed\n", ran.stderr
+    assert ran.stdout == "allowed\n", ran.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount: sudo ./nanoclaw.sh test")
+def test_nanoclaws_home_is_never_given_by_another_path_where_it_is_mounted_too(place: Place) -> None:
+    (place.root / "copy").mkdir()
+    before = f'mount --bind {place.home} {place.root / "copy"} && exec "$@"'
+    argv = ["unshare", "-m", "sh", "-c", before, "sh", sys.executable, "-c", JUDGE, str(place.file)]
+    asked = [str(place.root / "copy"), str(place.home)]
+    ran = subprocess.run([*argv, *asked], capture_output=True, text=True, check=False)
+    assert ran.stdout == "never\n", ran.stderr

@@ -207,6 +207,17 @@ async def test_limits_hold_or_the_runtime_says_that_it_keeps_none(wall: Wall) ->
     assert set(findings.values()) == {Finding.HELD}
 
 
+async def test_a_box_that_says_nothing_of_its_limits_has_shown_none(wall: Wall) -> None:
+    runtime = HoledRuntime(wall.root / "boxes", wall.inputs.interpreter)
+    runtime.change_spec = lambda spec: replace(spec, command=("/usr/bin/false",))
+    watches = Watches(DiskWatchdog(SystemClock(), open_log("error")), MemoryWatch(open_log("error")))
+    try:
+        proof = await prove_limits(runtime, build_spec(wall.inputs), wall.label(), grounds(wall), watches)
+    finally:
+        await runtime.close()
+    assert {result.name for result in proof.failed} == set(LIMIT_MEANINGS)
+
+
 async def test_a_proof_whose_box_cannot_be_planned_leaves_no_bait(wall: Wall) -> None:
     watches = Watches(DiskWatchdog(SystemClock(), open_log("error")), MemoryWatch(open_log("error")))
     spec = build_spec(wall.inputs)

@@ -29,7 +29,7 @@ from nanoclaw.sandbox.inbound import RunRow
 from nanoclaw.sandbox.interpreter import find_interpreter
 from nanoclaw.sandbox.mailbox import create_mailbox
 from nanoclaw.sandbox.memory_watch import MemoryWatch
-from nanoclaw.sandbox.runtimes.base import Box, BoxExit, BoxLabel, BoxUsage, Hold, Runtime
+from nanoclaw.sandbox.runtimes.base import Box, BoxExit, BoxLabel, BoxUsage, ExitReason, Hold, Runtime
 from nanoclaw.sandbox.runtimes.bubblewrap import BubblewrapRuntime
 from nanoclaw.sandbox.spec import MIB, BoxInputs, Limits, Mount, SandboxSpec, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
@@ -219,7 +219,8 @@ async def every_result(wall: BoxWall, only: str = "", small: Limits = SMALL) -> 
             if not said.pop(STARTED, None):
                 raise AssertionError(f"the box of {each.name!r} ended before it began: {ended}")
             why = f"the whole box was ended ({ended.reason}, {ended.code})"
-            results[each.name] = said.get(each.name) or Seen(CONTAINED, why)
+            is_late = ended.reason is ExitReason.KILLED  # by us alone, after BOX_SECONDS: nothing has stopped it
+            results[each.name] = said.get(each.name) or Seen(BROKEN if is_late else CONTAINED, why)
             if each.name == PROCESSORS and wall.hold_of("cpu") is Hold.NONE:
                 results[each.name] = Seen(BROKEN, "nothing keeps it here")  # on a busy machine the probe may see less
             elif each.name == PROCESSORS and (cores := wall.cores_used()) is not None:
