@@ -11,7 +11,7 @@ import pytest
 
 from nanoclaw.domain.group import Packages
 from nanoclaw.domain.packages import PackageChange, parse_packages
-from nanoclaw.errors import Refused
+from nanoclaw.errors import Refused, StoreFull
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.builds import BuildOrder, Builds, cut_detail, request_build
 from nanoclaw.sandbox.packages import BuildFailed, BuiltSet, Wanted
@@ -75,6 +75,25 @@ async def ready(world: World) -> None:
     await chat.says("hi")
     await chat.hears("hello")
     await world.quiet()
+
+
+class NoRoom(Builds):
+    """Finds the disk full at each look."""
+
+    looks = 0
+
+    async def look(self) -> bool:
+        self.looks += 1
+        raise StoreFull("no room")
+
+
+async def test_a_full_disk_is_not_asked_without_a_pause(tmp_path: Path) -> None:
+    async with open_world(Home(tmp_path)) as world:
+        builds = NoRoom(world.means, world.live, lambda _: Workshop())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await builds.run(asyncio.Event())
+        assert builds.looks == 1
 
 
 async def test_a_build_is_swapped_in_and_the_next_box_and_the_agent_know(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from nanoclaw.admin.call import OPERATOR, check_request
 from nanoclaw.admin.words import parse_words
 from nanoclaw.domain.group import BoxLimits
 from nanoclaw.domain.limits import Limits
+from nanoclaw.errors import StoreFull
 from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.proof import decide_hash, describe_failure, find_grounds
 from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, Finding, Proof, Result
@@ -38,9 +39,12 @@ class ScriptedTrials:
     limit_holes: list[str] = field(default_factory=list[str])
     tried: list[str] = field(default_factory=list[str])
     held_back: asyncio.Event | None = None
+    errors: list[Exception] = field(default_factory=list[Exception])
 
     async def wall(self, runtime: Runtime, spec: SandboxSpec, group: AgentGroup) -> Proof:
         self.tried.append("wall")
+        if self.errors:
+            raise self.errors.pop()
         if self.held_back is not None:
             await self.held_back.wait()
         return proof_of(MEANINGS, self.holes)
@@ -220,6 +224,23 @@ async def test_only_the_newest_proofs_of_a_group_are_kept_and_a_failure_is_no_pa
 )
 def test_whatever_could_open_a_wall_needs_a_new_proof(changed: SandboxSpec) -> None:
     assert decide_hash(changed, HOME) != decide_hash(SPEC, HOME)
+
+
+def test_another_set_of_packages_needs_a_new_proof() -> None:
+    first, second = (
+        replace(SPEC, mounts=(*SPEC.mounts, Mount(HOME / "pkgs/main" / name, "/opt/pkgs"))) for name in ("1", "2")
+    )
+    assert decide_hash(first, HOME) != decide_hash(second, HOME)
+
+
+async def test_a_disk_that_fills_during_a_start_leaves_no_session_half_started(tmp_path: Path) -> None:
+    trials = ScriptedTrials(errors=[StoreFull("no room")])
+    async with open_world(home_with(tmp_path, trials)) as world:
+        chat = await world.chat()
+        await chat.says("hi")
+        await world.until(lambda: "wall" in trials.tried)
+        await world.quiet()
+        assert await world.rows("SELECT run_state FROM sessions") == [("over",)]
 
 
 def test_another_session_of_the_same_group_needs_none() -> None:

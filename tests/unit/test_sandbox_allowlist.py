@@ -79,6 +79,24 @@ def test_it_is_read_again_when_it_changes_and_mended_without_a_restart(tmp_path:
     assert file.read() == Allowlist()
 
 
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "mounts.toml"
+    file = AllowlistFile(path)
+    path.write_text("[[root]]\npath = '/srv/a'\n")
+    assert file.read().roots == (Root("/srv/a"),)
+    before = path.stat()
+    path.write_text("[[root]]\npath = '/srv/b'\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    wait_for_tick(path, before.st_ctime_ns)
+    assert file.read().roots == (Root("/srv/b"),)
+
+
+def wait_for_tick(path: Path, since_ns: int) -> None:
+    """Touch a file's mode until its change time is another: the kernel counts in ticks."""
+    while path.stat().st_ctime_ns == since_ns:
+        path.chmod(0o600)
+
+
 def test_blocked_words_are_looked_for_anywhere_in_small_letters() -> None:
     allowlist = parse_allowlist("blocked = ['Private', 'work/secret-plans']")
     blocked = (

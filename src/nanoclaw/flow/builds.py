@@ -34,6 +34,7 @@ from nanoclaw.store.tables import Tables
 
 ACTION = "install_packages"  # what notes about builds are called, as the agent's tool is
 LOOK_SECONDS = 60.0  # between two looks that no hint asked for
+FULL_SECONDS = 2.0  # between two tries on a full disk
 SLOW_SECONDS = 3.0  # a build that takes longer is announced in the chat
 LEFT_SECONDS = 60.0  # a set that was replaced stays this long: a start that was under way may still use it
 MOST_OPEN = 5  # builds of one group that wait
@@ -112,6 +113,7 @@ class Builds:
                     await self._hinted.wait()
             except StoreFull as error:
                 self._means.log.warning("store.filled", error=str(error))
+                await asyncio.sleep(FULL_SECONDS)
             except TimeoutError:
                 continue
 

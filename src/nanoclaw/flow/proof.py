@@ -38,6 +38,7 @@ from nanoclaw.sandbox.prove import (
 from nanoclaw.sandbox.records import boot_id
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Runtime
 from nanoclaw.sandbox.spec import SandboxSpec
+from nanoclaw.sandbox.surroundings import PKGS
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.proofs import ProofOf
@@ -153,9 +154,13 @@ class Prover:
 def decide_hash(spec: SandboxSpec, home: Path) -> str:
     """Return what a proof of `spec` is good for: everything of it that could open a wall, but not whose run it is.
 
-    Of folders in the host's own home only the place in the box counts: each session has its own.
+    Of folders in the host's own home only the place in the box counts, for each session has its own; but of the
+    packages, which set it is.
     """
-    mounts = sorted((m.target, m.writable, "" if m.source.is_relative_to(home) else str(m.source)) for m in spec.mounts)
+    mounts = sorted(
+        (m.target, m.writable, "" if m.source.is_relative_to(home) and m.target != PKGS else str(m.source))
+        for m in spec.mounts
+    )
     limits = msgspec.to_builtins(spec.limits)
     return _digest([
         mounts, sorted(spec.files), sorted(spec.env), limits, spec.command, spec.workdir, spec.host_uid, spec.ports,

@@ -93,7 +93,7 @@ class RunKeeper:
         began = self._means.clock.monotonic()
         try:
             run = await self._starter.start(plan)
-        except (SandboxError, OSError, sqlite3.Error) as error:  # sqlite3: the mailbox's files, on a full disk
+        except (SandboxError, OSError, sqlite3.Error, StoreFull) as error:  # sqlite3: the mailbox on a full disk
             mend = error.mend if isinstance(error, SandboxError) else ""
             log.error("run.start_failed", error=str(error), mend=mend)
             await self._end_unstarted(plan, f"{error} {mend}".strip())

@@ -131,7 +131,7 @@ class AllowlistFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._read: tuple[tuple[int, int, int, int], Allowlist] | None = None
+        self._read: tuple[tuple[int, ...], Allowlist] | None = None
 
     def read(self) -> Allowlist:
         """Return what it says now. Blocks for a `stat`, and for a small file's reading when it has changed."""
@@ -141,7 +141,7 @@ class AllowlistFile:
             return Allowlist()
         except OSError as error:
             return Allowlist(fault=f"{self.path} cannot be read: {error.strerror}")
-        mark = (found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev)
+        mark = (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev)
         known = self._read
         if known is not None and known[0] == mark:
             return known[1]
