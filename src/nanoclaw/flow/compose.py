@@ -146,7 +146,7 @@ def _one_line(text: str) -> str:
 def _below_headings(text: str) -> str:
     """Move headings in a group's instructions below ours; as code, `@path` loads no file."""
     lowered = re.sub(r"^(#+)", r"##\1", text, flags=re.MULTILINE)
-    return re.sub(r"(?<!\S)@(\S+)", r"`@\1`", lowered)
+    return re.sub(r"(?<![^\s\ufeff])@(\S+)", r"`@\1`", lowered)  # U+FEFF is a space to JavaScript alone
 
 
 def decide_agent_settings() -> str:
