@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import engine
 from tests.loop_watch import LoopWatch
+
+__all__ = ["engine"]  # here, and not in each module that asks: each would get an engine of its own
 
 # Thousands of small commits to a disk that others use made the default tier wait two minutes in all (seen).
 SHARED_MEMORY = "/dev/shm"

@@ -1,8 +1,9 @@
 """A real Docker engine for a session's tests: a dockerd of its own, with runc and gVisor, and a Debian base image.
 
-Import the `engine` fixture. The engine has its own socket, folders and no network, and is ended by its pid. The image
-is a root file system that debootstrap makes once a machine (about a minute); the tar is kept outside the clone, under
-/var/tmp, for the sessions that follow. Everything with it belongs to the ci tier: an engine is big and slow to start.
+`tests/conftest.py` offers the `engine` fixture to every test, one for the session. The engine has its own socket,
+folders and no network, and is ended by its pid. The image is a root file system that debootstrap makes once a machine
+(about a minute); the tar is kept outside the clone, under /var/tmp, for the sessions that follow. Everything with it
+belongs to the ci tier: an engine is big and slow to start.
 """
 
 from __future__ import annotations

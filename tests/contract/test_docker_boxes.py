@@ -18,10 +18,8 @@ from nanoclaw.sandbox.runtimes.base import BoxExit, ExitReason
 from nanoclaw.sandbox.runtimes.docker_start import compare_mounts
 from nanoclaw.sandbox.spec import MIB, Mount, SandboxSpec
 from tests.contract.test_runtimes_docker import DockerBench, make_bench
-from tests.engine import Engine, engine
+from tests.engine import Engine
 from tests.wall.conftest import BOX_UID
-
-__all__ = ["engine"]  # the fixture
 
 pytestmark = pytest.mark.ci  # each test starts a container, and their engine takes seconds to start
 DEADLINE_SECONDS = 30

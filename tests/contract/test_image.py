@@ -12,9 +12,7 @@ from nanoclaw.errors import OperatorError
 from nanoclaw.sandbox.image import build_base, find_containerfile, is_ours, list_images, remove_image
 from nanoclaw.sandbox.packages import BuildFailed
 from nanoclaw.sandbox.runtimes.engine import Engine as Api
-from tests.engine import Engine, engine
-
-__all__ = ["engine"]  # the fixture
+from tests.engine import Engine
 
 pytestmark = pytest.mark.ci  # an engine of its own, and a Debian root file system
 

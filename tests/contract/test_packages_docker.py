@@ -27,11 +27,9 @@ from nanoclaw.sandbox.runtimes.docker import DockerRuntime
 from nanoclaw.sandbox.runtimes.engine import Engine as Api
 from nanoclaw.sandbox.runtimes.registry import Runtimes
 from nanoclaw.sandbox.watchdog import DiskWatchdog
-from tests.engine import Engine, engine
+from tests.engine import Engine
 from tests.flow.gateway_stand import Gateway, StandIn, running
 from tests.wall.registries import Registries, open_registries
-
-__all__ = ["engine"]  # the fixture
 
 pytestmark = pytest.mark.ci  # an engine of its own, and a Debian root file system
 

@@ -21,10 +21,8 @@ from nanoclaw.sandbox.runtimes.engine import Engine as Client
 from nanoclaw.sandbox.spec import BoxInputs, Mount, SandboxSpec, build_spec
 from nanoclaw.testing.contracts.runtimes import BEHAVIOURS, Behaviour, Part
 from tests.contract.test_runtimes import CODES, HEAD
-from tests.engine import Engine, engine
+from tests.engine import Engine
 from tests.wall.conftest import BOX_UID, make_inputs
-
-__all__ = ["engine"]  # the fixture
 
 pytestmark = pytest.mark.ci  # a container takes 0.3 s to start and an engine with its image half a minute
 

@@ -8,15 +8,16 @@ import sys
 
 import pytest
 
-from tests.engine import Engine, engine
-
-__all__ = ["engine"]  # the fixture
+from tests.engine import Engine
 
 pytestmark = pytest.mark.ci  # everything once more, each box 0.3 s slower, and an engine to start
-SUITES = tuple(
-    f"tests/e2e/test_{name}.py"
-    for name in ("message", "agents", "bad_input", "clients_in_box", "held_calls", "idle", "model_key", "ncl", "claw")
-)
+USUAL = ("message", "agents", "clients_in_box")
+OTHERS = ("bad_input", "held_calls", "idle", "model_key", "ncl", "claw")
+PROMISES = "works_as_nobody or nothing_outside or second_box"  # of test_message.py
+
+
+def suites(*names: str) -> list[str]:
+    return [f"tests/e2e/test_{name}.py" for name in names]
 
 
 def run_on(engine: Engine, runtime: str, *words: str) -> subprocess.CompletedProcess[str]:
@@ -34,9 +35,19 @@ def passes(engine: Engine, runtime: str, *words: str) -> None:
 
 
 def test_whole_hosts_pass_their_tests_with_containers(engine: Engine) -> None:
-    passes(engine, "docker", *SUITES)
+    passes(engine, "docker", *suites(*USUAL))
 
 
+@pytest.mark.long  # a minute: what is the same with every runtime
+def test_whole_hosts_pass_their_other_tests_with_containers(engine: Engine) -> None:
+    passes(engine, "docker", *suites(*OTHERS))
+
+
+def test_a_whole_host_keeps_its_promises_with_a_kernel_for_each_box(engine: Engine) -> None:
+    """gVisor."""
+    passes(engine, "docker:runsc", *suites("message"), "-k", PROMISES)
+
+
+@pytest.mark.long  # most of a minute: the agent's program takes seconds to start in gVisor
 def test_a_whole_host_passes_its_tests_with_a_kernel_for_each_box(engine: Engine) -> None:
-    """gVisor: what a user is promised (tests/e2e/test_message.py)."""
-    passes(engine, "docker:runsc", SUITES[0])
+    passes(engine, "docker:runsc", *suites("message"))

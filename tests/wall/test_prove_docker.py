@@ -21,10 +21,8 @@ from nanoclaw.sandbox.runtimes.base import BoxLabel
 from nanoclaw.sandbox.runtimes.docker import DockerRuntime
 from nanoclaw.sandbox.spec import SandboxSpec, build_spec
 from nanoclaw.sandbox.watchdog import DiskWatchdog
-from tests.engine import Engine, engine
+from tests.engine import Engine
 from tests.wall.conftest import BOX_UID, make_inputs
-
-__all__ = ["engine"]  # the fixture
 
 pytestmark = pytest.mark.ci  # an engine with its image takes half a minute
 

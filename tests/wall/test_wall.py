@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from nanoclaw.sandbox.interpreter import find_interpreter
-from tests.engine import Engine, engine
+from tests.engine import Engine
 from tests.wall.probes.run import every_probe
 from tests.wall.test_as_normal_user import REPOSITORY, copy_for_a_normal_user, readable, run_as_a_normal_user
 
-__all__ = ["engine", "readable"]  # the fixtures
+__all__ = ["readable"]  # the fixture
 
 WRITTEN = REPOSITORY / "docs/reference/wall.json"
 WRITES = os.environ.get("NANOCLAW_WALL_WRITE") == "1"
