@@ -106,6 +106,7 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path, engine: Engine) 
     await made.clear_away()
 
 
+@pytest.mark.blocks_loop("the bench's own looks ask the engine in the loop's thread: 0.2 s on a busy machine")
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 async def test_a_container_keeps_the_contract(behaviour: Behaviour, bench: DockerBench) -> None:
     await behaviour(bench)
