@@ -18,7 +18,7 @@ from tests.wall.test_as_normal_user import NOBODYS_UID, REPOSITORY, copy_distrib
 pytestmark = pytest.mark.ci  # an engine whose socket others may use, and containers
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def open_engine() -> Iterator[Engine]:
     """An engine that any user may use, as members of the group `docker` may."""
     for engine in new_engine():
