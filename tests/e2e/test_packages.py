@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,3 +56,18 @@ def test_a_host_killed_in_mid_build_builds_it_again_and_leaves_one_set(host: Liv
     assert "greetings from the wheel" in Chat(host).ask("run: greeter-hello", "after")
     (group,) = (host.home / "pkgs").iterdir()
     assert len(list(group.iterdir())) == 1
+
+
+def test_an_agent_asks_for_a_package_and_has_it_after_a_yes(host: LiveHost, served: Registries) -> None:
+    served.wheel("greeter", {"greeter.py": "def main(): print('greetings from the wheel')\n"}, program="greeter:main")
+    host.start()
+    chat = Chat(host)
+    asked = json.dumps({"pip": ["greeter"], "reason": "To greet."})
+    assert "A person is asked" in chat.ask(f"tool: mcp__nanoclaw__install_packages {asked}", "ask")
+    (question,) = table(host, "approvals", "list")
+    assert "To install: pip: greeter" in question["text"] and "To greet." in question["text"]
+    assert not served.asked, "nothing is fetched before the yes"
+    assert ncl(host, "approvals", "approve", question["code"]).returncode == 0
+    wait_for_build(host, "done")
+    said = chat.ask("run: python3 -c 'import greeter; greeter.main()'; greeter-hello", "use")
+    assert said.count("greetings from the wheel") == 2

@@ -252,3 +252,27 @@ async def test_a_group_whose_runtime_was_changed_gets_its_packages_built_anew_on
         await builds.tidy()
         assert [await builds.look(), await builds.look()] == [True, False]
         assert await state(world) == ('["jq"]', "[]", "other-1")
+
+
+async def test_a_build_for_which_there_is_no_room_any_more_fails_and_says_so(tmp_path: Path) -> None:
+    async with open_world(Home(tmp_path)) as world:
+        workshop = Workshop()
+        builds = builds_of(world, workshop)
+        for first in (0, 40):  # each has room as it is ordered; both have not
+            await order(world, add=parse_packages(pip=[f"p{number}" for number in range(first, first + 40)]))
+        assert await builds.look() and await builds.look()
+        assert await world.rows("SELECT state FROM package_builds ORDER BY id") == [("done",), ("failed",)]
+        ((detail,),) = await world.rows("SELECT detail FROM package_builds WHERE state = 'failed'")
+        assert "At most 60 pip packages" in detail
+        assert len(workshop.built) == 1
+
+
+async def test_what_a_waiting_build_will_remove_is_not_said_to_be_installed(tmp_path: Path) -> None:
+    async with open_world(Home(tmp_path)) as world:
+        builds = builds_of(world, Workshop())
+        await order(world, add=parse_packages(apt=["jq"]))
+        assert await builds.look()
+        await order(world, remove=Packages(apt=("jq",)))
+        assert "built now" in await order(world, add=parse_packages(apt=["jq"]))
+        assert await builds.look() and await builds.look()
+        assert (await state(world))[0] == '["jq"]'

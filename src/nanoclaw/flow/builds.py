@@ -26,7 +26,7 @@ from nanoclaw.flow.aftermath import Aftermath
 from nanoclaw.flow.live import LiveRuns
 from nanoclaw.flow.means import Means
 from nanoclaw.flow.requests import tell_agent
-from nanoclaw.sandbox.packages import BuiltSet, PackageBuilder, Wanted
+from nanoclaw.sandbox.packages import BuildFailed, BuiltSet, PackageBuilder, Wanted
 from nanoclaw.store.audit import Entry
 from nanoclaw.store.builds import Build
 from nanoclaw.store.outbox import Lane, NewDelivery
@@ -58,9 +58,10 @@ def request_build(connection: sqlite3.Connection, tables: Tables, order: BuildOr
     whole = merge(config.packages, order.change)
     if unknown := missing_of(config.packages, order.change.remove):
         raise Refused(f"Not installed: {', '.join(unknown)}. Installed is {describe(config.packages)}.")
-    if tables.builds.count_open(connection, order.group) >= MOST_OPEN:
+    waiting = tables.builds.count_open(connection, order.group)
+    if waiting >= MOST_OPEN:
         raise Refused(f"{MOST_OPEN} builds of this assistant's packages wait already. Try again when they are over.")
-    if whole == config.packages and count(order.change.remove) == 0 and config.packages_set:
+    if whole == config.packages and count(order.change.remove) == 0 and config.packages_set and not waiting:
         return f"That is installed already: {describe(order.change.add)}."
     build = tables.builds.add(connection, (order.group, order.session), order.change, order.by, now)
     actor = f"user:{order.by}" if order.by else order.actor or "operator"
@@ -76,6 +77,7 @@ class _Ready:
 
     build: Build
     wanted: Wanted
+    refused: str = ""  # why it cannot be built, others having come before it
 
 
 class Builds:
@@ -172,17 +174,20 @@ class Builds:
         if build is None or not tables.builds.begin(connection, build.id):
             return None
         config = tables.groups.config(connection, build.agent_group)
+        whole, refused = config.packages, ""
         try:
             whole = merge(config.packages, build.change)
-        except Refused:  # others came before it: the build says so
-            whole = config.packages
-        return _Ready(build, Wanted(build.id, build.agent_group, whole, config))
+        except Refused as error:  # others came before it
+            refused = error.reason
+        return _Ready(build, Wanted(build.id, build.agent_group, whole, config), refused)
 
     async def _work(self, ready: _Ready, done: asyncio.Event) -> None:
         build, wanted, log = ready.build, ready.wanted, self._means.log
         self._working = asyncio.current_task()
         log.info("packages.build_started", build=build.id, group=build.agent_group)
         try:
+            if ready.refused:
+                raise BuildFailed(ready.refused)
             built = await self._choose(wanted.config).build(wanted) if count(wanted.packages) else BuiltSet("")
         except (SandboxError, OSError) as error:
             mend = error.mend if isinstance(error, SandboxError) else ""
@@ -242,7 +247,11 @@ class Builds:
                 await done.wait()
         except TimeoutError:
             after, now = Aftermath(), self._means.clock.now_ms()
-            await self._means.store.write(lambda connection: self._say_slow(connection, build, after, now))
+            try:
+                await self._means.store.write(lambda connection: self._say_slow(connection, build, after, now))
+            except StoreFull as error:  # an error that leaves a task would stop the host
+                self._means.log.warning("store.filled", error=str(error))
+                return
             self.carry(after)
 
     def _say_slow(self, connection: sqlite3.Connection, build: Build, after: Aftermath, now: int) -> None:
