@@ -15,7 +15,7 @@ from nanoclaw.domain.group import BoxLimits
 from nanoclaw.domain.limits import Limits
 from nanoclaw.errors import StoreFull
 from nanoclaw.flow.aftermath import Aftermath
-from nanoclaw.flow.proof import decide_hash, describe_failure, find_grounds
+from nanoclaw.flow.proof import decide_hash, describe_failure, find_builders, find_grounds
 from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, Finding, Proof, Result
 from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.spec import Mount, SandboxSpec
@@ -267,3 +267,12 @@ async def test_grounds_are_the_hosts_own_files_and_the_other_groups(tmp_path: Pa
         assert config.paths.database in grounds.paths
         assert grounds.groups == (config.paths.workspace("other"),)
         assert config.paths.admin_socket in grounds.sockets
+
+
+def test_what_builds_walls_is_part_of_what_was_proved(tmp_path: Path) -> None:
+    (tmp_path / "launch.py").write_text("drop_to(uid)\n")
+    before = find_builders(tmp_path)
+    assert find_builders(tmp_path) == before
+    (tmp_path / "launch.py").write_text("pass\n")
+    assert find_builders(tmp_path) != before
+    assert decide_hash(SPEC, HOME, before) != decide_hash(SPEC, HOME, find_builders(tmp_path))

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import pwd
+import shutil
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from typing import Protocol
 
 import msgspec
 
+from nanoclaw import sandbox
 from nanoclaw.config import Config
 from nanoclaw.domain.session import SessionId
 from nanoclaw.errors import SandboxError
@@ -37,6 +40,7 @@ from nanoclaw.sandbox.prove import (
 )
 from nanoclaw.sandbox.records import boot_id
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Runtime
+from nanoclaw.sandbox.runtimes.bubblewrap import PROGRAM_PATH
 from nanoclaw.sandbox.spec import SandboxSpec
 from nanoclaw.sandbox.surroundings import PKGS
 from nanoclaw.store.audit import Entry
@@ -44,6 +48,7 @@ from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.proofs import ProofOf
 
 MEND = "See `nanoclaw doctor --prove`."
+SOURCE = Path(sandbox.__file__).parent
 MOST_GROUPS = 8  # whose folders are looked for
 PRIVATE = (".ssh", ".aws", ".config", ".docker", ".claude", ".gnupg", ".netrc")  # of whoever runs the host
 
@@ -97,14 +102,17 @@ class Prover:
     def __init__(self, means: Means, trials: Trials) -> None:
         self._means = means
         self._trials = trials
+        self._builders = ""  # what builds walls here, read at the first proof
         self._passed: dict[ProofOf, str] = {}
         self._proving: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by group; '': limits
 
     async def prove(self, asked: Asked, runtime: Runtime, spec: SandboxSpec) -> str:
         """Return the id of the proof that holds for a box; raises SandboxError when something got through."""
         boot = boot_id()
+        self._builders = self._builders or await self._means.blocking(find_builders, SOURCE)
         await self._prove_limits(asked, runtime, spec, boot)
-        of = ProofOf(asked.group.id, runtime.name, decide_hash(spec, self._means.config.paths.home), boot)
+        digest = decide_hash(spec, self._means.config.paths.home, self._builders)
+        of = ProofOf(asked.group.id, runtime.name, digest, boot)
         async with self._proving[asked.group.id]:
             if (known := await self._find(of)) is not None:
                 return known
@@ -112,7 +120,7 @@ class Prover:
             return await self._keep(asked, of, proof)
 
     async def _prove_limits(self, asked: Asked, runtime: Runtime, spec: SandboxSpec, boot: str) -> None:
-        of = ProofOf(None, runtime.name, _digest([*LIMIT_MEANINGS, SMALL]), boot)
+        of = ProofOf(None, runtime.name, _digest([*LIMIT_MEANINGS, SMALL, self._builders]), boot)
         async with self._proving[""]:
             if await self._find(of) is None:
                 await self._keep(asked, of, await self._trials.limits(runtime, spec))
@@ -151,7 +159,21 @@ class Prover:
         return kept
 
 
-def decide_hash(spec: SandboxSpec, home: Path) -> str:
+def find_builders(source: Path) -> str:
+    """Return what changes with the code and the program that build walls. Blocks about 5 ms.
+
+    A proof must not outlive a `git pull` or an upgrade of bubblewrap without a restart of the machine.
+    """
+    found = hashlib.sha256()
+    for path in sorted(source.rglob("*.py")):
+        found.update(path.read_bytes())
+    if (program := shutil.which("bwrap", path=PROGRAM_PATH)) is not None:
+        at = os.stat(program)
+        found.update(f"{at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}".encode())
+    return found.hexdigest()
+
+
+def decide_hash(spec: SandboxSpec, home: Path, builders: str = "") -> str:
     """Return what a proof of `spec` is good for: everything of it that could open a wall, but not whose run it is.
 
     Of folders in the host's own home only the place in the box counts, for each session has its own; but of the
@@ -164,7 +186,7 @@ def decide_hash(spec: SandboxSpec, home: Path) -> str:
     limits = msgspec.to_builtins(spec.limits)
     return _digest([
         mounts, sorted(spec.files), sorted(spec.env), limits, spec.command, spec.workdir, spec.host_uid, spec.ports,
-        spec.image, sorted(MEANINGS),
+        spec.image, sorted(MEANINGS), builders,
     ])  # fmt: skip
 
 
