@@ -69,10 +69,13 @@ def test_the_verbs_allow_list_test_and_forget(
     assert "papers" in says("list")
     assert "config/mounts.toml:2, root" in says("test", str(docs))
     assert "Read-write needs" in says("test", str(docs), "--read-write")
-    assert "Changed" in says("allow", str(disk_path / "srv"), "--read-write")
+    changed = says("allow", str(disk_path / "srv"), "--read-write")
+    assert "Changed" in changed
+    assert "Sandboxes that run keep" in changed and "ncl groups restart" in changed
     assert "read-write." in says("test", str(docs), "--read-write")
     for bad, why in (
-        ("/", "never given"), ("/etc", "never given"), (str(disk_path / "home"), "never given"),
+        ("/", "never given"), ("/etc", "never given to a sandbox: it is of the system"),
+        (str(disk_path / "home"), "never given"),
         ("/no/such", "no folder"), (f"{docs}\n", "line breaks"), ("/" + "x" * 4_000, "1 to 1000"),
         (f"{disk_path}/srv/../srv", "no `..`"),
     ):  # fmt: skip

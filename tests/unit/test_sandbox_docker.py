@@ -254,6 +254,7 @@ def test_no_engine_at_all_is_said_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no container engine at") as caught:
         Engine(tmp_path / "gone.sock").info()
     assert "apt install" in caught.value.mend
+    assert "systemctl start docker" in caught.value.mend
     with pytest.raises(EngineError, match="No container engine was found"):
         find_socket("", (tmp_path / "gone.sock", tmp_path))
     assert find_socket("unix:///run/x.sock", ()) == Path("/run/x.sock")

@@ -44,6 +44,8 @@ def allow(path: str, read_write: bool, note: str) -> int:
     print(f"{'Changed' if was_there else 'Allowed'}: {wanted}, {mode}, with all below it.")
     if config.is_root:
         print(ROOT_NOTE)
+    if was_there:
+        print("Sandboxes that run keep what they have until they end: ncl groups restart GROUP")
     print(f"Give it: ncl groups config add-mount GROUP --path {wanted}{' --read-write' if read_write else ''}")
     return 0
 

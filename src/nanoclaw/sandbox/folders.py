@@ -106,7 +106,7 @@ class Folders:
             name = "of the system" if str(path) in SYSTEM else "NanoClaw's own"
             lineage = find_lineage(path)
             if pin.identity in lineage[1:] or path.is_relative_to(pin.real):
-                return f"{path} is in it, which is {name}"
+                return f"it is {name}" if path == pin.real else f"{path} is in it, which is {name}"
             if (lineage and lineage[0] in pin.lineage) or pin.real.is_relative_to(path):
                 return f"it is {name} ({path})"
         for home in _list_homes():

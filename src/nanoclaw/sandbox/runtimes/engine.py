@@ -45,7 +45,9 @@ NEWEST_API = (1, 47)  # what this file was written for; an older engine is asked
 OLDEST_API = (1, 40)
 NO_ANSWER = "Is it running? `systemctl status docker` (or podman.socket) says so; then try again."
 INSTALL = (
-    "Install one: `apt install docker.io`, or `apt install podman` and `systemctl --user enable --now podman.socket`; "
+    "Start the one you have (`systemctl start docker`), "
+    "or install one: `apt install docker.io`, or "
+    "`apt install podman` and `systemctl --user enable --now podman.socket`; "
     "a user needs `sudo usermod -aG docker $USER` and a new login. Another place: engine_socket in config.toml."
 )
 
