@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from nanoclaw.domain.group import Packages
+from nanoclaw.domain.group import BuildState, Packages
 from nanoclaw.domain.packages import PackageChange, parse_packages
 from nanoclaw.errors import Refused, StoreFull
 from nanoclaw.flow.aftermath import Aftermath
@@ -276,3 +277,36 @@ async def test_what_a_waiting_build_will_remove_is_not_said_to_be_installed(tmp_
         assert "built now" in await order(world, add=parse_packages(apt=["jq"]))
         assert await builds.look() and await builds.look()
         assert (await state(world))[0] == '["jq"]'
+
+
+async def test_a_fault_of_ours_in_a_build_fails_that_build_alone(tmp_path: Path) -> None:
+    async def breaks(wanted: Wanted) -> BuiltSet:
+        raise KeyError(wanted.group)
+
+    async with open_world(Home(tmp_path)) as world:
+        await world.chat("family")
+        builds = builds_of(world, workshop := Workshop([breaks]))
+        await order(world, add=parse_packages(pip=["six"]))
+        assert await builds.look()
+        assert not await builds.look()
+        (group,) = await world.store.read(world.tables.groups.list_all)
+        (build,) = await world.store.read(lambda c: world.tables.builds.list_of(c, group.id))
+        assert (str(build.state), "KeyError" in build.detail, len(workshop.built)) == ("failed", True, 1)
+
+
+async def test_old_builds_are_forgotten_but_the_newest_that_was_done(tmp_path: Path) -> None:
+    async with open_world(Home(tmp_path)) as world:
+        await world.chat("family")
+        (group,) = await world.store.read(world.tables.groups.list_all)
+        builds = world.tables.builds
+
+        def fill(connection: sqlite3.Connection) -> list[str]:
+            made = [builds.add(connection, (group.id, None), PackageChange(), None, now).id for now in range(6)]
+            for now, build in enumerate(made):
+                builds.begin(connection, build)
+                builds.end(connection, build, BuildState.DONE if now == 0 else BuildState.FAILED, "", now)
+            assert builds.prune(connection, group.id, most=2) == 3
+            return [made[index] for index in (5, 4, 0)]
+
+        left = await world.store.write(fill)
+        assert [build.id for build in await world.store.read(lambda c: builds.list_of(c, group.id))] == left

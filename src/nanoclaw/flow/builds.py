@@ -193,6 +193,9 @@ class Builds:
             mend = error.mend if isinstance(error, SandboxError) else ""
             log.warning("packages.build_failed", build=build.id, error=str(error))
             await self._end(ready, None, f"{error} {mend}".strip())
+        except Exception as error:  # boundary: else the next host would begin it again, and end by it again
+            log.error("packages.build_broke", build=build.id, error=repr(error))
+            await self._end(ready, None, f"Something unexpected broke it: {type(error).__name__}.")
         else:
             self._means.reached("build.made")
             await self._end(ready, built, built.note)
@@ -222,6 +225,7 @@ class Builds:
         state = BuildState.FAILED if built is None else BuildState.DONE
         if not tables.builds.end(connection, build.id, state, detail, now):
             return
+        tables.builds.prune(connection, build.agent_group)
         config = tables.groups.config(connection, build.agent_group)
         if built is not None:
             changed = replace(config, packages=ready.wanted.packages, packages_set=built.name)

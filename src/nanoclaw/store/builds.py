@@ -13,6 +13,8 @@ from nanoclaw.errors import StoreError
 from nanoclaw.store.people import NewId
 from nanoclaw.store.sql import Sql
 
+MOST_KEPT = 50  # builds of a group, and the newest that was done
+
 
 @dataclass(frozen=True, slots=True)
 class Build:
@@ -69,6 +71,10 @@ class Builds:
     def begin(self, connection: sqlite3.Connection, build: str) -> bool:
         """Note that it is worked at. False: it is over, or gone."""
         return self._sql.change(connection, "begin_build", id=build) == 1
+
+    def prune(self, connection: sqlite3.Connection, group: str, most: int = MOST_KEPT) -> int:
+        """Forget all but the newest builds of a group; return how many went."""
+        return self._sql.change(connection, "prune_builds", agent_group_id=group, most=most)
 
     def end(self, connection: sqlite3.Connection, build: str, state: BuildState, detail: str, now: int) -> bool:
         """Note how it ended. False: it is not worked at, or gone with its group."""

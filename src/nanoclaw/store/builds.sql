@@ -11,6 +11,14 @@ UPDATE package_builds SET state = 'building' WHERE id = :id AND ended_at IS NULL
 -- building -> done | failed
 UPDATE package_builds SET state = :state, detail = :detail, ended_at = :now WHERE id = :id AND state = 'building';
 
+-- name: prune_builds!
+-- the newest one that was done stays: it says when the set in use was made
+DELETE FROM package_builds WHERE agent_group_id = :agent_group_id AND ended_at IS NOT NULL
+  AND id NOT IN (SELECT id FROM package_builds WHERE agent_group_id = :agent_group_id
+    ORDER BY asked_at DESC, id DESC LIMIT :most)
+  AND id NOT IN (SELECT id FROM package_builds WHERE agent_group_id = :agent_group_id AND state = 'done'
+    ORDER BY ended_at DESC, id DESC LIMIT 1);
+
 -- name: find_next^
 -- the oldest that is not over, but of groups that were put away; one that a dead host began comes first by its age
 SELECT b.* FROM package_builds b JOIN agent_groups g ON g.id = b.agent_group_id
