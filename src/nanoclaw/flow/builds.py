@@ -194,7 +194,7 @@ class Builds:
             log.warning("packages.build_failed", build=build.id, error=str(error))
             await self._end(ready, None, f"{error} {mend}".strip())
         except Exception as error:  # boundary: else the next host would begin it again, and end by it again
-            log.error("packages.build_broke", build=build.id, error=repr(error))
+            log.error("packages.build_crashed", build=build.id, error=repr(error))
             await self._end(ready, None, f"Something unexpected broke it: {type(error).__name__}.")
         else:
             self._means.reached("build.made")
