@@ -208,6 +208,17 @@ def test_a_runtime_that_the_engine_has_not_got_is_named_with_those_it_has(tmp_pa
             runtime("crun", tmp_path, place).check()
 
 
+def test_an_image_that_is_not_there_yet_is_told_with_what_makes_it(tmp_path: Path) -> None:
+    there = {"/images/nanoclaw-base/json": (200, {"Id": "sha256:1"})}
+    with scripted_engine(tmp_path, info() | there) as place:
+        docker = runtime("", tmp_path, place)
+        docker.check()
+        docker.check_image("")
+        with pytest.raises(SandboxError, match="no image nanoclaw-group-x:1 yet") as refused:
+            docker.check_image("nanoclaw-group-x:1")
+    assert refused.value.mend == "Make it: nanoclaw image build."
+
+
 def test_a_runtime_that_only_calls_itself_kata_is_refused(tmp_path: Path) -> None:
     with scripted_engine(tmp_path, info()) as place:
         lie = runtime("kata-lie", tmp_path, place)

@@ -54,6 +54,9 @@ class ScriptedRuntime:
     def check(self) -> None:
         """Boxes can always be run here."""
 
+    def check_image(self, image: str) -> None:
+        """Boxes have no image here."""
+
     async def list_boxes(self, install: str) -> list[BoxLabel]:
         """The boxes that run."""
         return [box.label for box in self.boxes if box.label.install == install and not box.is_gone]

@@ -26,6 +26,7 @@ ConfigChange = Callable[[GroupConfig], GroupConfig]
 MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]{0,99}")
 DEFAULT = "default"  # in place of a model or an effort: the provider's own
 NEXT_START = "Its sandboxes have it from their next start: ncl groups restart {folder}"
+RENEWED = "Each of its sandboxes is begun anew with it, as soon as it has answered what it is at."
 
 
 class GroupConfigResource:
@@ -100,7 +101,8 @@ class GroupConfigResource:
         if names_limits(call) or call.has("runtime") or call.has("require"):
             after.renew[group.id] = None
         self._parts.note(connection, call, "group.configured", group.id, what)
-        return replace_note(self.get(connection, call, after), NEXT_START.format(folder=group.folder))
+        note = RENEWED if group.id in after.renew else NEXT_START.format(folder=group.folder)
+        return replace_note(self.get(connection, call, after), note)
 
 
 def _chosen(wanted: str, present: str | None) -> str | None:

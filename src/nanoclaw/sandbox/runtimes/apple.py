@@ -90,6 +90,9 @@ class AppleRuntime:
         """Return nothing that is kept: nothing of it was run."""
         return (Capability("everything", Hold.NONE, "not run by us"),)
 
+    def check_image(self, image: str) -> None:
+        """Boxes have no image here."""
+
     async def list_boxes(self, install: str) -> list[BoxLabel]:
         """Return no box: none was started."""
         return []

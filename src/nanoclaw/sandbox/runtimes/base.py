@@ -140,6 +140,10 @@ class Runtime(Protocol):
         """Raise SandboxError, with what mends it, when this machine cannot run boxes. Blocks up to 10 s."""
         ...
 
+    def check_image(self, image: str) -> None:
+        """Raise SandboxError when what boxes are made of is not here yet; '': the runtime's own. Blocks up to 10 s."""
+        ...
+
     async def list_boxes(self, install: str) -> list[BoxLabel]:
         """Return the labels of the boxes of this install that are there now, an earlier host's too."""
         ...

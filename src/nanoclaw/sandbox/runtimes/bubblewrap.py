@@ -126,6 +126,9 @@ class BubblewrapRuntime:
             ),
         )
 
+    def check_image(self, image: str) -> None:
+        """Boxes have no image here."""
+
     async def list_boxes(self, install: str) -> list[BoxLabel]:
         """Return the boxes of this install that have a record here."""
         records = await asyncio.to_thread(lambda: list(self._records.list_of(install)))

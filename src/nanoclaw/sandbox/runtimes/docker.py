@@ -30,6 +30,7 @@ from nanoclaw.sandbox.records import box_name, find_gone
 from nanoclaw.sandbox.runtimes.base import BoxLabel, Capability, Hold
 from nanoclaw.sandbox.runtimes.docker_box import Built, DockerBox
 from nanoclaw.sandbox.runtimes.docker_spec import (
+    DEFAULT_IMAGE,
     LABELS,
     BoxPlan,
     container_body,
@@ -107,6 +108,12 @@ class DockerRuntime:
             program = info.runtimes[self._oci].path
             raise SandboxError(f"The engine's runtime {self._oci!r} is {program}, which has no kernel of its own.")
         self._engine, self._info = engine, info
+
+    def check_image(self, image: str) -> None:
+        """Raise SandboxError unless the engine has it; after `check`."""
+        image = image or DEFAULT_IMAGE
+        if self._engine is not None and not self._engine.has_image(image):
+            raise SandboxError(f"The container engine has no image {image} yet.", mend=f"{IMAGE}.")
 
     def _is_separate(self, info: EngineInfo) -> bool:
         """Whether containers have a kernel of their own, by the program that runs them and not by its name."""

@@ -57,8 +57,10 @@ class Runtimes:
         return await self._choose(self.name_for(config), config)
 
     async def try_out(self, config: GroupConfig) -> Runtime:
-        """As `choose`, of the runtime the config names, whatever overrides it."""
-        return await self._choose(config.runtime, config)
+        """As `choose`, of the runtime the config names, whatever overrides it; what boxes are made of is there too."""
+        runtime = await self._choose(config.runtime, config)
+        await asyncio.to_thread(runtime.check_image, "")
+        return runtime
 
     async def _choose(self, name: str, config: GroupConfig) -> Runtime:
         runtime = self.get(name)
