@@ -27,7 +27,7 @@ from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.interpreter import Interpreter
 from nanoclaw.sandbox.records import find_gone
 from nanoclaw.sandbox.runtimes.base import BoxLabel
-from nanoclaw.sandbox.runtimes.docker import DockerRuntime
+from nanoclaw.sandbox.runtimes.docker import BUILD, DockerRuntime
 from nanoclaw.sandbox.runtimes.docker_box import Frames
 from nanoclaw.sandbox.runtimes.docker_spec import BoxPlan, container_body, labels_of
 from nanoclaw.sandbox.runtimes.docker_start import open_process
@@ -244,6 +244,7 @@ def test_an_engine_that_cannot_run_boxes_says_why(tmp_path: Path, more: dict[str
     [
         ({"/version": (200, {"ApiVersion": "1.24"})}, "too old"),
         ({"/version": (200, b"<html>")}, "cannot be read"),
+        ({"/version": (200, {"ApiVersion": "1.41-x"})}, "cannot be read"),
         ({"/version": (200, {"ApiVersion": "1.41"}), "/info": (500, b"boom")}, "refused: boom"),
         (
             {
@@ -310,6 +311,28 @@ async def test_a_box_that_starts_while_a_slow_engine_lists_is_no_orphan(tmp_path
             assert "told to" in await start
         await slow.close()
     assert (swept, removed) == (0, [])
+
+
+class Removing(Scripted):
+    """Notes what it is told to remove."""
+
+    removed: ClassVar[list[str]] = []
+
+    def do_DELETE(self) -> None:
+        self.removed.append(self.path.rpartition("/")[2].partition("?")[0])
+        super().do_GET()
+
+
+async def test_a_lost_box_is_swept_in_mid_life_and_an_image_that_is_being_built_is_not(tmp_path: Path) -> None:
+    labels = {"lost": BoxLabel("S1", 3, "0badcafe"), "built": BoxLabel(f"{BUILD}B1", 1, "0badcafe")}
+    listed = [{"Id": name, "State": "running", "Labels": labels_of(of, "docker")} for name, of in labels.items()]
+    with scripted_engine(tmp_path, info() | {"/containers/json": (200, listed)}, Removing) as place:
+        docker = runtime("", tmp_path, place)
+        await asyncio.to_thread(docker._sweep, "0badcafe")
+        assert Removing.removed == ["lost"]
+        await docker.end_orphans("0badcafe")
+        assert Removing.removed == ["lost", "lost", "built"], "at a start, nobody builds"
+        await docker.close()
 
 
 async def with_reason(starting: Awaitable[object]) -> str:

@@ -42,6 +42,7 @@ from nanoclaw.sandbox.packages_box import (
     package_mounts,
 )
 from nanoclaw.sandbox.runtimes.base import BoxLabel
+from nanoclaw.sandbox.runtimes.docker import BUILD
 from nanoclaw.sandbox.runtimes.docker_spec import FORWARDER, GATE_FOLDER, IMAGE_PYTHON, labels_of
 from nanoclaw.sandbox.runtimes.docker_start import Making
 from nanoclaw.sandbox.runtimes.engine import Engine, find_socket
@@ -89,7 +90,7 @@ class ImageBuilder:
         """Build and verify a set, see PackageBuilder."""
         parts = self._parts
         await parts.runtimes.choose(wanted.config)
-        label = BoxLabel(f"build-{wanted.id}", 1, parts.config.install)
+        label = BoxLabel(f"{BUILD}{wanted.id}", 1, parts.config.install)
         folder = parts.config.paths.data / "boxes" / "images" / wanted.id
         place = _Place(connect(parts.config), label, parts.runtimes.name_for(wanted.config), folder)
         image = f"{PREFIX}{wanted.group.lower()}:{wanted.id.lower()}"

@@ -51,6 +51,7 @@ SEPARATE = re.compile(r"runsc|kata|gvisor", re.IGNORECASE)
 NOT_FOUND = 404
 KERNEL_THREADS = 256  # gVisor with two processes in it took 130 of the host's (run)
 IMAGE = "Make it: nanoclaw image build"
+BUILD = "build-"  # how the labels of packages_image.py begin
 
 
 class DockerRuntime:
@@ -227,7 +228,7 @@ class DockerRuntime:
     def _sweep(self, install: str) -> None:
         self._unswept.discard(install)  # first: what is lost meanwhile puts it back
         try:
-            self._end_orphans(install)
+            self._end_orphans(install, in_mid_life=True)
         except SandboxError:
             self._unswept.add(install)
             raise
@@ -256,12 +257,13 @@ class DockerRuntime:
                 found.append((listed.id, BoxLabel(values[2], int(values[3]), install), listed.state == "running"))
         return found
 
-    def _end_orphans(self, install: str) -> int:
+    def _end_orphans(self, install: str, *, in_mid_life: bool = False) -> int:
         engine, ended = self._connect(), 0
         listed = self._list(install)  # first: what is started while a slow engine lists is building by now, or a box
         live = set(self._building) | {container_name(box.label) for box in list(self._boxes)}
         for container, label, was_running in listed:
-            if container_name(label) not in live:
+            is_building = in_mid_life and label.session.startswith(BUILD)  # images are built beside this runtime
+            if container_name(label) not in live and not is_building:
                 engine.remove(container)
                 shutil.rmtree(self._folder / box_name(label.session, label.fence), ignore_errors=True)
                 ended += was_running

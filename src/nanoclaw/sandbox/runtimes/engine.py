@@ -180,7 +180,10 @@ class Engine:
         with self._lock:
             if not self._prefix:
                 said = self._decode(self._ask("GET", "/version"), Version).api_version
-                version = tuple(int(part) for part in said.split(".")[:2])
+                parts = said.split(".")[:2]
+                if not all(part.isascii() and part.isdigit() for part in parts):
+                    raise EngineError(f"The container engine's answer cannot be read: API {said[:40]!r}.")
+                version = tuple(int(part) for part in parts)
                 if version < OLDEST_API:
                     raise EngineError(f"This container engine is too old: API {said}.", mend="Docker 20.10 or newer.")
                 self._prefix = "/v{}.{}".format(*min(version, NEWEST_API))
