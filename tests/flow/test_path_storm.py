@@ -147,8 +147,10 @@ async def pass_time(world: World, seconds: float) -> None:
 
 
 async def is_done(world: World) -> bool:
-    waiting = await world.rows("SELECT 1 FROM outbox WHERE state NOT IN ('sent', 'failed')")
-    return not waiting and all(state in ("done", "dead") for _, state, *_ in await world.outcomes())
+    if any(state not in ("done", "dead") for _, state, *_ in await world.outcomes()):
+        return False
+    # only then: an end and its answer are written as one, and may be between the two looks
+    return not await world.rows("SELECT 1 FROM outbox WHERE state NOT IN ('sent', 'failed')")
 
 
 def gave_up(chats: list[Chat]) -> int:
