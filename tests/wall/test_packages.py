@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -224,3 +225,22 @@ async def test_after_a_build_no_box_no_cgroup_and_no_listener_is_left(wall: Wall
     assert await wall.runtime.list_boxes(wall.install) == []
     assert not [path for top in cgroups_of(wall.install) for path in top.iterdir() if path.is_dir()]
     assert BoxLabel("x", 1, wall.install) is not None
+
+
+async def test_a_build_that_is_cancelled_twice_leaves_no_turn_and_no_listener(wall: Wall, site: Site) -> None:
+    site.served.wheel("greeter", {"greeter.py": ""})
+    build = asyncio.create_task(site.build(pip=("greeter",)))
+    client = site.gateway.client
+    async with asyncio.timeout(20):
+        while not client._turns:
+            await asyncio.sleep(0.01)
+    build.cancel()
+    await asyncio.sleep(0)  # it waits for the end of its box
+    build.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await build
+    assert not client._turns
+    assert not [key for key in client._grants if key[0].startswith("build-")]
+    async with asyncio.timeout(20):
+        while await wall.runtime.list_boxes(wall.install):
+            await asyncio.sleep(0.05)

@@ -104,17 +104,18 @@ class FolderBuilder:
         box = await runtime.start(self._spec(wanted, place, verify=verify), label)
         try:
             if verify:
-                async with asyncio.timeout(VERIFY_SECONDS):
-                    return self._heard(await self._serve(box))
+                return self._heard(await self._serve_briefly(box))
             await self._open_way_out(wanted, box)
             self._parts.watchdog.watch(box, (place,), LIMITS.disk_bytes)
             return self._heard(await self._serve(box))
         finally:
             box.kill()
-            await box.wait()
             self._parts.watchdog.forget(box)
             self._parts.gateway.close_turn(label.session, label.fence)
-            await self._parts.gateway.unlisten(label.session, label.fence)
+            try:
+                await box.wait()
+            finally:  # cancelled meanwhile
+                await self._parts.gateway.unlisten(label.session, label.fence)
 
     async def _open_way_out(self, wanted: Wanted, box: Box) -> None:
         gateway, label = self._parts.gateway, box.label
@@ -126,6 +127,14 @@ class FolderBuilder:
         async for _ in box.bells():
             pass  # it has none to ring; its words come with its end
         return await box.wait()
+
+    async def _serve_briefly(self, box: Box) -> BoxExit:
+        try:
+            async with asyncio.timeout(VERIFY_SECONDS):
+                return await self._serve(box)
+        except TimeoutError:
+            words = f"What was installed did not show that it works within {VERIFY_SECONDS / 60:.0f} minutes."
+            raise BuildFailed(words) from None
 
     def _heard(self, ended: BoxExit) -> list[str]:
         lines = [line.strip() for line in ended.stderr_tail.splitlines() if line.strip()]

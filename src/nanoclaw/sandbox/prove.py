@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import secrets
+import signal
 import socket
 import struct
 import tempfile
@@ -49,6 +50,7 @@ PROOF_SECONDS = 30.0
 GRACE_SECONDS = 2.0
 LEFT_SECONDS = 3600.0
 KILLED_BY_SIGNAL = 129  # 128 + signal
+CRASHES = {128 + number for number in (signal.SIGILL, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV)}
 MOST_LINES = 400
 NO_ANSWER = "it gave no answer"
 MOST_TEXT = 200
@@ -234,14 +236,19 @@ async def _prove_part(
         ended = await _run(runtime, small, label, (watches, watch))
     finally:
         await asyncio.to_thread(_take_away, bait)
-    return tuple(_by_end(result, ended) for result in parse_answers(ended.stderr_tail, holds))
+    own_kernel = runtime.kernel is Kernel.SEPARATE
+    return tuple(by_end(result, ended, own_kernel=own_kernel) for result in parse_answers(ended.stderr_tail, holds))
 
 
-def _by_end(result: Result, ended: BoxExit) -> Result:
-    """The end of its box is an answer too: of a watched disk, of memory."""
+def by_end(result: Result, ended: BoxExit, *, own_kernel: bool) -> Result:
+    """Return what a canary showed: the end of its box is an answer too, of a watched disk, of memory.
+
+    gVisor (`own_kernel`) ends whole, by a signal and not always with a reason; elsewhere a signal alone says nothing.
+    """
     if result.name == "disk" and ended.reason is ExitReason.DISK:
         return Result(result.name, Finding.HELD, "the box was ended for it")
-    was_killed = ended.reason is ExitReason.EXITED and ended.code >= KILLED_BY_SIGNAL  # not by us
+    was_ended = ended.reason is ExitReason.EXITED and ended.code >= KILLED_BY_SIGNAL  # not by us
+    was_killed = own_kernel and was_ended and ended.code not in CRASHES
     if result.name in ENDING and result.detail == NO_ANSWER and (ended.reason is ExitReason.MEMORY or was_killed):
         return Result(result.name, Finding.HELD, "the box was ended for it")
     return result

@@ -18,6 +18,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +47,7 @@ T = TypeVar("T")
 
 THREADS = 8
 SWEEP_SECONDS = 3.0  # at a host's start; an engine that is slower is swept before its next box
+CLOSE_SECONDS = 60.0  # a box is buried within 25 s, and THREADS of them at a time
 OCI_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 SEPARATE = re.compile(r"runsc|kata|gvisor", re.IGNORECASE)
 NOT_FOUND = 404
@@ -60,6 +62,8 @@ class DockerRuntime:
     `oci`: the engine's OCI runtime, '' for its default. `folder`: of the host's own, for what boxes are given.
     `socket_path`: the engine's, as the operator told; '': the first of `places`.
     """
+
+    close_seconds = CLOSE_SECONDS
 
     def __init__(
         self, oci: str, folder: Path, interpreter: Interpreter, socket_path: str = "", places: Iterable[Path] = ()
@@ -169,13 +173,15 @@ class DockerRuntime:
             return 0
 
     async def close(self) -> None:
-        """Kill what still runs, wait until it is gone, end the helper."""
+        """Kill what still runs, wait until it is gone, up to 60 s, end the helper."""
         for box in list(self._boxes):
             box.kill()
-        for box in list(self._boxes):
-            await box.wait()
-        while self._pending:
-            await asyncio.wait(set(self._pending))
+        with suppress(TimeoutError):  # what is left then is an orphan to the next host
+            async with asyncio.timeout(self.close_seconds):
+                for box in list(self._boxes):
+                    await box.wait()
+                while self._pending:
+                    await asyncio.wait(set(self._pending))
         await asyncio.to_thread(self._helper.close)
         self._threads.shutdown(wait=False)
 
@@ -194,7 +200,10 @@ class DockerRuntime:
             self._sweep(install)
         uid, gid = _ids(spec)
         direct = os.geteuid() == 0 and not self._info.is_remote and not self._is_separate(self._info)
-        making = Making(engine, self._folder / box_name(label.session, label.fence))
+        try:
+            making = Making(engine, self._folder / box_name(label.session, label.fence))
+        except OSError as error:
+            raise SandboxError(f"The sandbox did not start: {error}") from None
         try:
             gate, listeners = (None, []) if direct else making.open_gate(spec.ports)
             plan = BoxPlan(

@@ -9,14 +9,16 @@ Fails: SandboxError with what mends it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from nanoclaw.domain.group import GroupConfig, Kernel
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.runtimes.base import Runtime
 
+T = TypeVar("T")
 Factory = Callable[[str], Runtime]  # given what stands behind the colon of the name, '' without
 
 
@@ -85,12 +87,11 @@ class Runtimes:
         for name in await asyncio.to_thread(self._remembered):
             with suppress(SandboxError):  # a name that nothing is made for any more
                 self.get(name)
-        return sum([await runtime.end_orphans(install) for runtime in self])
+        return sum(await _each(runtime.end_orphans(install) for runtime in self))
 
     async def close(self) -> None:
         """Kill what still runs and give back what the runtimes hold."""
-        for runtime in self:
-            await runtime.close()
+        await _each(runtime.close() for runtime in self)
 
     def _remembered(self) -> list[str]:
         if self._used is None or not self._used.exists():
@@ -102,3 +103,17 @@ class Runtimes:
             self._used.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._used.open("a", encoding="utf-8") as file:
                 file.write(f"{name}\n")
+
+
+async def _each(asked: Iterable[Awaitable[T]]) -> list[T]:
+    """Wait for all, and only then raise the first error: a runtime in trouble keeps no other from its turn."""
+    results: list[T] = []
+    failed: list[BaseException] = []
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            failed.append(answer)
+        else:
+            results.append(answer)
+    if failed:
+        raise failed[0]
+    return results
