@@ -68,7 +68,8 @@ def request_build(connection: sqlite3.Connection, tables: Tables, order: BuildOr
     entry = Entry(now, "packages.ordered", actor, order.group, "allow", describe_change(order.change))
     tables.audit.append(connection, entry)
     after.build = True
-    return f"The packages are being built now ({describe_change(order.change)}; build {build.id}). You are told."
+    how = "You are told" if order.session else f"`ncl groups builds` shows how it ends (group {order.group})"
+    return f"The packages are being built now ({describe_change(order.change)}; build {build.id}). {how}."
 
 
 @dataclass(frozen=True, slots=True)

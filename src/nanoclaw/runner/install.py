@@ -102,6 +102,10 @@ def verify(wanted: dict[str, Any]) -> None:
         run([_python(), "-c", SEE_PIP, bare, version], f"The Python package {bare} was installed but does not work")
 
 
+# what pip says when it got no answer of its index; after that it says "No matching distribution" too
+UNREACHED = re.compile(r"ProxyError|Tunnel connection failed|HTTP error|40[13] |ConnectionError|Retrying \(")
+
+
 def _install_pip(words: Sequence[str], index: str) -> None:
     command = [_python(), "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-cache-dir"]
     command += ["--only-binary", ":all:", "--progress-bar", "off", "--target", str(PKGS / "python")]
@@ -115,7 +119,7 @@ def _install_pip(words: Sequence[str], index: str) -> None:
 
 def _explain_pip(log: str) -> str:
     found = re.search(r"No matching distribution found for ([^\s]+)", log)
-    if found is None:
+    if found is None or UNREACHED.search(log):  # then the log's own words are the reason
         return ""
     return (
         f"pip has no {found[1]} that is ready-made for this Python. What has to be compiled first is not "

@@ -34,6 +34,7 @@ SEE = (
     "&& rg --version && jq --version && node --version && test -s /etc/ssl/certs/ca-certificates.crt"
 )
 SEE_SECONDS = 60.0
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NOT_FOUND, CONFLICT = 404, 409
 TAIL_CHARACTERS = 1_500
 
@@ -168,8 +169,8 @@ def _follow(engine: Engine, query: Mapping[str, str], context: bytes, say: Calla
             continue
         if line.error:
             raise BuildFailed(
-                f"The image was not built: {line.error.strip()} {said[-TAIL_CHARACTERS:].strip()}".strip()
+                f"The image was not built: {line.error.strip()}\n{said[-TAIL_CHARACTERS:].strip()}".strip()
             )
-        if line.stream.strip():
-            said += line.stream
-            say(line.stream.rstrip())
+        if words := COLOURS.sub("", line.stream).strip():
+            said += f"{words}\n"
+            say(words)
