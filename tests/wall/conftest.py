@@ -135,4 +135,6 @@ def open_descriptors() -> set[tuple[str, str]]:
 
 
 def cgroups_of(install: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/nanoclaw-{install}"))
+    # os.walk goes on where another host's cgroup vanishes under it; glob does not
+    found = os.walk("/sys/fs/cgroup")
+    return [Path(top, name) for top, folders, _ in found for name in folders if name == f"nanoclaw-{install}"]

@@ -54,12 +54,14 @@ def copy_for_a_normal_user(readable: Path) -> Path:
     """Copy the product, these tests and what they need; return a folder that user may write."""
     for name in PARTS:
         shutil.copytree(REPOSITORY / name, readable / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-    for name in ("errors.py", "clock.py", "log.py", "__init__.py"):
+    for name in ("config.py", "errors.py", "clock.py", "log.py", "__init__.py"):
         shutil.copy(REPOSITORY / "src/nanoclaw" / name, readable / "src/nanoclaw" / name)
     (readable / "tests/unit").mkdir()
     for name in (
         "pyproject.toml",
         "tests/conftest.py",
+        "tests/engine.py",
+        "tests/live.py",
         "tests/loop_watch.py",
         "tests/runner_process.py",
         "tests/unit/test_mailbox_hostile.py",
