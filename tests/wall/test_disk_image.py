@@ -57,7 +57,13 @@ def size_of(disk: Disk) -> int:
 
 
 def loops(disk: Disk) -> str:
-    return subprocess.run(["losetup", "-j", disk.image], capture_output=True, text=True, check=True).stdout
+    """The loop devices of its image; the kernel lets one go a moment after the unmount."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = subprocess.run(["losetup", "-j", disk.image], capture_output=True, text=True, check=True).stdout
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
 
 
 def test_a_new_workspace_is_a_file_system_of_the_groups_own_uid_and_of_the_size_of_its_limit(disk: Disk) -> None:
