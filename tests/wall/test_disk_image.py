@@ -167,9 +167,8 @@ open_disk(Disk(image, workspace, int(sys.argv[3]), 1000), fill, make=True)
 """
 
 
-# thirty hosts killed, each with the tools it had started; seen once: an image that `e2fsck -p` will not mend, so that the
-# start refuses with what it said (decision 0008), which is not what this asks for
-@pytest.mark.long
+# Seen once: an image that `e2fsck -p` will not mend; the start then refuses with what it said (decision 0008).
+@pytest.mark.long  # thirty hosts killed, each with the tools it had started
 def test_a_host_killed_while_it_makes_mounts_or_grows_one_leaves_what_the_next_goes_on_from(disk: Disk) -> None:
     chance = random.Random(7)
     for step in range(30):
