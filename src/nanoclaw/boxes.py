@@ -6,6 +6,7 @@ Fails: OperatorError with what mends it, when no box can be started here at all.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -120,7 +121,10 @@ def make_builders(parts: BoxParts, config: Config) -> Callable[[GroupConfig], Pa
 def make_folders(config: Config) -> Folders:
     """Return what decides which folders of this machine boxes may be given."""
     environment = (Path(sys.prefix),) if sys.prefix != sys.base_prefix else ()  # the system's Python is no secret
-    own = (config.paths.home, config.paths.run, SOURCE, *environment)
+    told = config.settings.engine_socket
+    engines = (*((Path(told),) if told else ()), *config.engine_places)  # who reaches one is root of this machine
+    sockets = dict.fromkeys(path for place in engines for path in (place, Path(os.path.realpath(place))))
+    own = (config.paths.home, config.paths.run, SOURCE, *environment, *sockets)
     return Folders(AllowlistFile(config.paths.config_file.with_name(FILE)), own)
 
 

@@ -6,6 +6,9 @@ Each time the run ends with plain words, the loop goes on, and what was left is 
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -172,3 +175,31 @@ def fill(path: Path) -> None:
 def make_bench_runtime(bench: DockerBench) -> DockerRuntime:
     """A runtime that has not yet spoken to the engine."""
     return DockerRuntime("", bench.root / "boxes", bench.inputs.interpreter, str(bench.engine.socket))
+
+
+async def test_a_runtime_that_was_exchanged_under_a_running_host_gives_no_box_another_kernel(
+    tmp_path: Path, fragile: Engine
+) -> None:
+    """An engine takes other programs for its runtimes by a SIGHUP, without a word to anybody."""
+    bench = make_bench(tmp_path, fragile, "runsc")
+    client, config = Client(fragile.socket), fragile.folder / "daemon.json"
+    before, runc = config.read_text(), str(shutil.which("runc"))
+
+    async def told(text: str, *, is_runc: bool) -> None:
+        config.write_text(text)
+        assert fragile.process is not None
+        fragile.process.send_signal(signal.SIGHUP)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while (client.info().runtimes["runsc"].path == runc) is not is_runc:
+                await asyncio.sleep(0.05)
+
+    try:
+        box = await start(bench, Part.WAITS)
+        await box.stop(1)
+        await told(json.dumps({"runtimes": {"runsc": {"path": runc}}}), is_runc=True)
+        with pytest.raises(SandboxError, match="no kernel of its own"):
+            await bench.start(Part.WAITS, bench.label())
+        assert bench.left() == []
+    finally:
+        await told(before, is_runc=False)
+        await bench.clear_away()

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from nanoclaw.admin.call import OPERATOR, check_request
 from nanoclaw.admin.request import Request
+from nanoclaw.boxes import make_folders
 from nanoclaw.domain.group import ExtraMount
 from nanoclaw.flow.aftermath import Aftermath
+from nanoclaw.sandbox.folders import Forbidden
 from nanoclaw.store.defaults import FOLDER
 from tests.flow.world import Chat, Home, World, open_world
 
@@ -118,3 +120,15 @@ async def test_what_the_next_box_would_get_is_shown_and_is_what_it_gets(disk_pat
         assert [name for what, name in rows if what == "mount"] == [mount.target for mount in spec.mounts]
         assert {name for what, name in rows if what == "environment"} == set(spec.env)
         assert ("limit", "memory_bytes", str(spec.limits.memory_bytes), "") in shown.rows
+
+
+async def test_a_folder_that_holds_the_container_engines_socket_is_never_given(disk_path: Path) -> None:
+    async with open_house(disk_path) as (world, _):
+        allow(disk_path, writable=True)
+        real, link = disk_path / "srv" / "docs" / "engine.sock", disk_path / "srv" / "link.sock"
+        link.symlink_to(real)
+        for told in (real, link):
+            config = replace(world.means.config, settings=replace(world.means.config.settings, engine_socket=str(told)))
+            verdict = make_folders(config).judge(str(disk_path / "srv" / "docs"), write=False)
+            assert isinstance(verdict, Forbidden)
+            assert verdict.reason == "never"

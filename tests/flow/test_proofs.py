@@ -13,14 +13,16 @@ from nanoclaw.admin.call import OPERATOR, check_request
 from nanoclaw.admin.words import parse_words
 from nanoclaw.domain.group import BoxLimits
 from nanoclaw.domain.limits import Limits
+from nanoclaw.domain.session import SessionId
 from nanoclaw.errors import StoreFull
 from nanoclaw.flow.aftermath import Aftermath
-from nanoclaw.flow.proof import decide_hash, describe_failure, find_builders, find_grounds
+from nanoclaw.flow.proof import Asked, Prover, decide_hash, describe_failure, find_builders, find_grounds
 from nanoclaw.sandbox.prove import LIMIT_MEANINGS, MEANINGS, Finding, Proof, Result
 from nanoclaw.sandbox.runtimes.base import Runtime
 from nanoclaw.sandbox.spec import Mount, SandboxSpec
 from nanoclaw.store.groups import AgentGroup
 from nanoclaw.store.proofs import KEPT, ProofOf
+from nanoclaw.testing.scripted_runtime import ScriptedRuntime
 from tests.flow.test_limits_path import limit
 from tests.flow.world import Home, open_world
 
@@ -276,3 +278,34 @@ def test_what_builds_walls_is_part_of_what_was_proved(tmp_path: Path) -> None:
     (tmp_path / "launch.py").write_text("pass\n")
     assert find_builders(tmp_path) != before
     assert decide_hash(SPEC, HOME, before) != decide_hash(SPEC, HOME, find_builders(tmp_path))
+
+
+class Docker(ScriptedRuntime):
+    """A scripted runtime of another name."""
+
+    @property
+    def name(self) -> str:
+        return "docker"
+
+
+class HangingEngine(ScriptedTrials):
+    """An engine that does not answer while its limits are tried."""
+
+    async def limits(self, runtime: Runtime, spec: SandboxSpec) -> Proof:
+        if runtime.name == "docker":
+            self.tried.append("docker")
+            await asyncio.Event().wait()
+        return await super().limits(runtime, spec)
+
+
+async def test_an_engine_that_hangs_in_its_proof_holds_up_no_box_of_another_runtime(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        ((id_,),) = await world.rows("SELECT id FROM agent_groups")
+        asked = Asked(await world.store.read(lambda c: world.tables.groups.get(c, id_)), SessionId("S"))
+        trials = HangingEngine()
+        prover = Prover(world.means, trials)
+        hanging = asyncio.create_task(prover.prove(asked, Docker(world.means.spawn), SPEC))
+        await world.until(lambda: "docker" in trials.tried)
+        async with asyncio.timeout(5):
+            await prover.prove(asked, ScriptedRuntime(world.means.spawn), SPEC)
+        hanging.cancel()

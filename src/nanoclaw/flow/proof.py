@@ -104,7 +104,7 @@ class Prover:
         self._trials = trials
         self._builders = ""  # what builds walls here, read at the first proof
         self._passed: dict[ProofOf, str] = {}
-        self._proving: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by group; '': limits
+        self._proving: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by group; limits: by runtime
 
     async def prove(self, asked: Asked, runtime: Runtime, spec: SandboxSpec) -> str:
         """Return the id of the proof that holds for a box; raises SandboxError when something got through."""
@@ -121,7 +121,7 @@ class Prover:
 
     async def _prove_limits(self, asked: Asked, runtime: Runtime, spec: SandboxSpec, boot: str) -> None:
         of = ProofOf(None, runtime.name, _digest([*LIMIT_MEANINGS, SMALL, self._builders]), boot)
-        async with self._proving[""]:
+        async with self._proving[f"limits of {runtime.name}"]:  # an engine that hangs holds up its own boxes alone
             if await self._find(of) is None:
                 await self._keep(asked, of, await self._trials.limits(runtime, spec))
 

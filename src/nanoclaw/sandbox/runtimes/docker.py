@@ -196,6 +196,8 @@ class DockerRuntime:
 
     def _build(self, spec: SandboxSpec, label: BoxLabel) -> Built:
         engine = self._connect()
+        if self.kernel is Kernel.SEPARATE:
+            self.check()  # an engine that was told anew may run another program under the same name
         for install in list(self._unswept):
             self._sweep(install)
         uid, gid = _ids(spec)
