@@ -309,3 +309,15 @@ async def test_an_engine_that_hangs_in_its_proof_holds_up_no_box_of_another_runt
         async with asyncio.timeout(5):
             await prover.prove(asked, ScriptedRuntime(world.means.spawn), SPEC)
         hanging.cancel()
+
+
+async def test_a_wall_and_its_limits_are_tried_again_when_what_builds_them_has_changed(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world:
+        ((id_,),) = await world.rows("SELECT id FROM agent_groups")
+        asked = Asked(await world.store.read(lambda c: world.tables.groups.get(c, id_)), SessionId("S"))
+        trials, runtime = ScriptedTrials(), ScriptedRuntime(world.means.spawn)
+        for builders in ("before", "before", "after a git pull"):
+            prover = Prover(world.means, trials)  # as a host that was started anew
+            prover._builders = builders
+            await prover.prove(asked, runtime, SPEC)
+        assert sorted(trials.tried) == ["limits", "limits", "wall", "wall"]

@@ -132,7 +132,7 @@ class Starter:
         try:
             await self._open_gateway(plan, box)
             box.release()
-        except BaseException:  # whatever it was, a box that nobody serves must not stay
+        except BaseException:  # boundary: whatever it was, a box that nobody serves must not stay
             box.kill()
             await box.wait()
             raise

@@ -6,6 +6,7 @@ Doorbells (contract/mailbox.py) are hints; `bells()` may merge equal ones.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from nanoclaw.domain.group import Kernel
+from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.spec import SandboxSpec
 
 
@@ -117,6 +119,27 @@ class Box(Protocol):
     def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
         """Kill every process of the box at once; `wait` tells when they are gone."""
         ...
+
+
+async def wait_then_kill(box: Box, seconds: tuple[float, float], mend: str) -> BoxExit:
+    """Wait for a box that was asked to go: the first `seconds` for itself; killed then, the others to see it gone.
+
+    Raises SandboxError with `mend` when it is not.
+    """
+    for_itself, to_be_gone = seconds
+    try:
+        async with asyncio.timeout(for_itself):
+            return await box.wait()
+    except TimeoutError:
+        box.kill()
+    except asyncio.CancelledError:
+        box.kill()
+        raise
+    try:
+        async with asyncio.timeout(to_be_gone):
+            return await box.wait()
+    except TimeoutError:
+        raise SandboxError("A sandbox could not be ended.", mend=mend) from None
 
 
 class Runtime(Protocol):

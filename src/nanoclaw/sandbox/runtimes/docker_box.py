@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
-from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup
 from nanoclaw.sandbox.records import find_gone
-from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason, wait_then_kill
 from nanoclaw.sandbox.runtimes.docker_spec import GO
 from nanoclaw.sandbox.runtimes.engine import Engine
 from nanoclaw.sandbox.runtimes.engine_words import EngineError
@@ -182,19 +181,7 @@ class DockerBox:
         if self._reason is None:
             self._reason = ExitReason.STOPPED
         self._hang_up()
-        try:
-            async with asyncio.timeout(grace_seconds):
-                return await self.wait()
-        except TimeoutError:
-            self.kill()
-        except asyncio.CancelledError:
-            self.kill()
-            raise
-        try:
-            async with asyncio.timeout(STOP_SECONDS):
-                return await self.wait()
-        except TimeoutError:
-            raise SandboxError("A sandbox could not be ended.", mend="Restart the container engine.") from None
+        return await wait_then_kill(self, (grace_seconds, STOP_SECONDS), mend="Restart the container engine.")
 
     def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
         """Kill the first process, and with it every process of the box: at once here, and through the engine."""

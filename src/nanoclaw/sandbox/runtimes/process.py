@@ -21,7 +21,7 @@ import msgspec
 from nanoclaw.contract.mailbox import ALIVE, LOOK, OUT
 from nanoclaw.errors import SandboxError
 from nanoclaw.sandbox.cgroup import BoxCgroup
-from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason
+from nanoclaw.sandbox.runtimes.base import BoxExit, BoxLabel, BoxUsage, ExitReason, wait_then_kill
 from nanoclaw.sandbox.wire import plain
 
 CHUNK_BYTES = 4096
@@ -197,19 +197,8 @@ class ProcessBox:
         if self._reason is None:
             self._reason = ExitReason.STOPPED
         self._close_stdin()
-        try:
-            async with asyncio.timeout(grace_seconds if self._block_fd is None else 0):
-                return await self.wait()
-        except TimeoutError:
-            self.kill()
-        except asyncio.CancelledError:
-            self.kill()
-            raise
-        try:
-            async with asyncio.timeout(KILL_SECONDS):
-                return await self.wait()
-        except TimeoutError:
-            raise SandboxError("A sandbox could not be ended.", mend="Restart the machine.") from None
+        grace_seconds = grace_seconds if self._block_fd is None else 0
+        return await wait_then_kill(self, (grace_seconds, KILL_SECONDS), mend="Restart the machine.")
 
     def kill(self, reason: ExitReason = ExitReason.KILLED) -> None:
         """Kill the first process, and with it every process of the box, and the monitor.
