@@ -92,6 +92,11 @@ def test_a_group_is_renamed_and_keeps_its_folder(office: Office) -> None:
         office.ncl("groups", "update", "main", "--name", "...")
 
 
+def test_a_change_says_whether_sandboxes_are_begun_anew_with_it_or_wait_for_a_restart(office: Office) -> None:
+    assert "begun anew" in office.ncl("groups config update main --memory 1G").note
+    assert "ncl groups restart main" in office.ncl("groups config update main --effort high").note
+
+
 def test_a_restart_ends_the_live_runs_of_one_group_blames_nobody_and_leaves_a_note(office: Office) -> None:
     tom = office.row("groups create Tom")["id"]
     main = office.row("groups get main")["id"]
